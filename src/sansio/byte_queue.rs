@@ -1,0 +1,229 @@
+//! The storage under both buffers: bytes come in at the tail and leave at the head.
+//!
+//! Owns: one growable array and the length of its dead head. Why: everything alive is one slice,
+//! ready for a send or a search, and removing a few bytes moves none. Invariants: an empty queue
+//! holds no memory; whenever the dead head is [`COMPACT_FROM`] or more it is shorter than what
+//! lives, so the bytes stored are less than twice the living (and a little), while a byte is moved
+//! only on account of another that left: O(1) for each byte, in whatever portions it leaves.
+//! asyncio's counterpart: `bytearray`, which does the same inside CPython.
+
+use std::fmt;
+use std::mem;
+
+#[derive(Default)]
+pub(crate) struct ByteQueue {
+    bytes: Vec<u8>,
+    /// How many bytes at the front of `bytes` have left already.
+    head: usize,
+}
+
+impl ByteQueue {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.head
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.head..]
+    }
+
+    pub(crate) fn extend(&mut self, data: &[u8]) {
+        if self.is_empty() {
+            // What comes first is taken out alone as a rule, and needs no room to grow.
+            self.bytes = data.to_vec();
+        } else {
+            self.bytes.extend_from_slice(data);
+        }
+    }
+
+    /// Removes the first `n` bytes, or all if there are fewer.
+    pub(crate) fn discard(&mut self, n: usize) {
+        if n >= self.len() {
+            self.clear();
+            return;
+        }
+        self.head += n;
+        if self.head >= COMPACT_FROM && self.head >= self.len() {
+            self.compact();
+        }
+    }
+
+    /// Removes the first `n` bytes, or all if there are fewer, and returns them.
+    pub(crate) fn take(&mut self, n: usize) -> Vec<u8> {
+        if n >= self.len() && self.fits_its_storage() {
+            return mem::take(self).bytes;
+        }
+        let n = n.min(self.len());
+        let taken = self.as_slice()[..n].to_vec();
+        self.discard(n);
+        taken
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether the array can be handed out as it is: the receiver may keep it for long, so it
+    /// gets neither a dead head nor a large spare tail.
+    fn fits_its_storage(&self) -> bool {
+        self.head == 0 && self.bytes.capacity() / 2 <= self.bytes.len()
+    }
+
+    fn compact(&mut self) {
+        self.bytes.drain(..self.head);
+        self.bytes.shrink_to_fit();
+        self.head = 0;
+    }
+}
+
+/// The size, not the bytes: they are the user's and may be many.
+impl fmt::Debug for ByteQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
+
+/// A shorter dead head is not worth a move.
+const COMPACT_FROM: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sansio::xorshift::Xorshift;
+
+    fn filled(n: usize) -> ByteQueue {
+        let mut queue = ByteQueue::default();
+        queue.extend(&vec![b'x'; n]);
+        queue
+    }
+
+    #[test]
+    fn a_new_queue_holds_no_memory() {
+        assert_eq!(ByteQueue::default().bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn an_emptied_queue_holds_no_memory() {
+        let mut discarded = filled(10_000);
+        discarded.discard(10_000);
+        let mut taken = filled(10_000);
+        taken.discard(1);
+        assert_eq!(taken.take(usize::MAX).len(), 9_999);
+        let mut cleared = filled(10_000);
+        cleared.clear();
+        for queue in [discarded, taken, cleared] {
+            assert!(queue.is_empty());
+            assert_eq!(queue.bytes.capacity(), 0);
+            assert_eq!(queue.head, 0);
+        }
+    }
+
+    #[test]
+    fn taking_everything_hands_the_storage_over() {
+        let mut queue = filled(10_000);
+        let address = queue.as_slice().as_ptr();
+        let taken = queue.take(10_000);
+        assert_eq!(taken.as_ptr(), address);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_few_bytes_are_not_handed_over_in_a_large_storage() {
+        let mut queue = ByteQueue {
+            bytes: Vec::with_capacity(64 * 1024),
+            head: 0,
+        };
+        queue.extend(b"few");
+        let taken = queue.take(3);
+        assert_eq!(taken, b"few");
+        assert!(taken.capacity() < 100);
+        assert_eq!(queue.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn taking_more_than_there_is_takes_all() {
+        let mut queue = filled(3);
+        assert_eq!(queue.take(9), b"xxx");
+        assert_eq!(queue.take(9), b"");
+        queue.discard(9);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_backlog_drained_little_by_little_keeps_memory_near_the_living() {
+        let mut queue = filled(1 << 20);
+        let mut moves = 0;
+        while !queue.is_empty() {
+            let head_before = queue.head;
+            queue.discard(100);
+            if queue.head < head_before {
+                moves += 1;
+            }
+            assert!(queue.bytes.capacity() <= 2 * queue.len() + COMPACT_FROM + 100);
+        }
+        assert!(
+            moves <= 20,
+            "each move halves the rest, and {moves} were made"
+        );
+    }
+
+    #[test]
+    fn a_steady_backlog_is_moved_rarely() {
+        let mut queue = filled(100_000);
+        let mut moved = 0;
+        for _ in 0..100_000 {
+            queue.extend(b"0123456789");
+            let head_before = queue.head;
+            queue.discard(10);
+            if queue.head < head_before {
+                moved += queue.len();
+            }
+        }
+        assert!(
+            moved <= 1_000_000,
+            "a million bytes left, and {moved} were moved"
+        );
+    }
+
+    #[test]
+    fn agrees_with_a_naive_queue() {
+        for seed in 0..40 {
+            let mut random = Xorshift::seeded(seed);
+            let mut queue = ByteQueue::default();
+            let mut model: Vec<u8> = Vec::new();
+            // Small portions meet the edges, large ones the compaction.
+            let portion = if seed % 2 == 0 { 8 } else { 6000 };
+            for _ in 0..400 {
+                let n = random.below(portion);
+                match random.below(8) {
+                    0..4 => {
+                        let data: Vec<u8> = (0..n).map(|_| random.below(256) as u8).collect();
+                        queue.extend(&data);
+                        model.extend(&data);
+                    }
+                    4..6 => {
+                        queue.discard(n);
+                        model.drain(..n.min(model.len()));
+                    }
+                    _ => {
+                        let n = n * random.below(4);
+                        let expected: Vec<u8> = model.drain(..n.min(model.len())).collect();
+                        assert_eq!(queue.take(n), expected, "seed {seed}");
+                    }
+                }
+                assert_eq!(queue.as_slice(), model, "seed {seed}");
+                assert_eq!(queue.len(), model.len(), "seed {seed}");
+                assert!(queue.head < COMPACT_FROM || queue.head < queue.len());
+                assert!(!queue.is_empty() || queue.bytes.capacity() == 0);
+            }
+        }
+    }
+
+    #[test]
+    fn debug_tells_the_size_and_not_the_bytes() {
+        assert_eq!(format!("{:?}", filled(3)), "3 bytes");
+    }
+}

@@ -1,0 +1,36 @@
+//! The pure floor: what a connection remembers and decides, without the connection.
+//!
+//! Owns: the buffers, the water marks, the states of a stream's two halves and of its life, and
+//! the queue of timers. Why: decisions that see no socket, no clock and no user code can be
+//! tested by walking their tables, and the floors above keep only the effects. Invariants: no
+//! socket, clock, `Rc`, `RefCell` or log in here; time comes in as a parameter; nothing here
+//! runs user code. asyncio's counterpart: the flags and byte arrays scattered over
+//! `selector_events.py` and `streams.py`, and the heap of `base_events.py`.
+
+mod byte_queue;
+pub(crate) mod lifecycle;
+pub(crate) mod read_buffer;
+pub(crate) mod timer_queue;
+pub(crate) mod water_marks;
+pub(crate) mod write_buffer;
+
+/// Seeded randomness for the tests of this floor: the same seed walks the same path for ever.
+#[cfg(test)]
+mod xorshift {
+    pub(super) struct Xorshift(u64);
+
+    impl Xorshift {
+        pub(super) fn seeded(seed: u64) -> Self {
+            // Zero is the one state that xorshift never leaves.
+            Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+        }
+
+        /// A number below `bound`, which is not zero.
+        pub(super) fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 11) as usize % bound
+        }
+    }
+}
