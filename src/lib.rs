@@ -8,4 +8,19 @@ compile_error!(
      Linux, macOS or a BSD"
 );
 
+mod event_loop;
+mod runner;
 mod sansio;
+mod sys;
+mod tasks;
+
+pub use crate::event_loop::{
+    EventLoop, ExceptionContext, Handle, LoopClosed, LoopHandle, LoopStopped, NoRunningLoop,
+    PanicError, ThreadsafeHandle, TimerHandle, get_running_loop,
+};
+pub use crate::runner::run;
+pub use crate::sys::{Address, numbers as signals};
+pub use crate::tasks::{
+    IntoTask, InvalidStateError, Sleep, Task, TaskError, TimeoutError, Waiter, sleep, sleep_until,
+    timeout,
+};

@@ -1,0 +1,264 @@
+//! The owner of a loop: who may run it, and what happens when it ends.
+//!
+//! Owns: [`EventLoop`]. Why: running and closing need exclusive access, which Rust can check.
+//! Invariants: one loop at a time runs on a thread; the root future is pinned on the caller's
+//! stack, so it may borrow locals; when the loop ends, everything it holds is taken out and
+//! dropped with nothing borrowed. asyncio's counterpart: `run_forever`, `run_until_complete` and
+//! `close`.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::io;
+use std::ops::Deref;
+use std::panic::resume_unwind;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::event_loop::ready::TaskId;
+use crate::event_loop::running;
+use crate::event_loop::state::{self, LoopHandle, LoopInner};
+use crate::event_loop::waker::TaskWaker;
+use crate::sansio::timer_queue::TimerQueue;
+use crate::sys::{Driver, MioDriver, SourceId};
+
+/// An event loop. Mirrors asyncio's event loop object, of which it is the part that runs and
+/// closes; the rest are the methods of [`LoopHandle`], to which it dereferences.
+///
+/// Dropping it closes it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use evloop::{EventLoop, sleep};
+///
+/// let mut event_loop = EventLoop::new()?;
+/// let answer = event_loop.run_until_complete(async {
+///     sleep(Duration::from_millis(1)).await.unwrap();
+///     42
+/// });
+/// assert_eq!(answer, 42);
+/// event_loop.close();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct EventLoop {
+    handle: LoopHandle,
+}
+
+impl EventLoop {
+    /// Makes a loop on the system's poller. Mirrors `asyncio.new_event_loop`.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when it has no descriptor to give.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self::with_driver(Box::new(MioDriver::new()?)))
+    }
+
+    pub(crate) fn with_driver(driver: Box<dyn Driver>) -> Self {
+        Self {
+            handle: LoopHandle {
+                inner: Rc::new(LoopInner::new(driver)),
+            },
+        }
+    }
+
+    /// A handle on this loop.
+    pub fn handle(&self) -> LoopHandle {
+        self.handle.clone()
+    }
+
+    /// Runs until `future` (a future, one of our builders, or a [`Task`](crate::Task)) is
+    /// complete, and gives its output. The future may borrow from the caller.
+    ///
+    /// Mirrors `loop.run_until_complete`.
+    ///
+    /// # Panics
+    ///
+    /// If a loop is running on this thread, and if [`stop`](LoopHandle::stop) is called before
+    /// the future is complete: [`try_run_until_complete`](Self::try_run_until_complete) returns
+    /// the latter as an error. A panic of the future passes through, and the loop stays usable.
+    #[track_caller]
+    pub fn run_until_complete<F: IntoFuture>(&mut self, future: F) -> F::Output {
+        match self.try_run_until_complete(future) {
+            Ok(output) => output,
+            Err(stopped) => panic!("{stopped}"),
+        }
+    }
+
+    /// [`run_until_complete`](Self::run_until_complete) for those who call
+    /// [`stop`](LoopHandle::stop) as well.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopStopped`] if the loop was stopped before the future was complete. The future is
+    /// dropped.
+    ///
+    /// # Panics
+    ///
+    /// If a loop is running on this thread. A panic of the future passes through, and the loop
+    /// stays usable.
+    #[track_caller]
+    pub fn try_run_until_complete<F: IntoFuture>(
+        &mut self,
+        future: F,
+    ) -> Result<F::Output, LoopStopped> {
+        assert_nothing_runs();
+        let _running = state::enter(&self.handle);
+        let mut outcome: Option<Result<F::Output, Box<dyn Any + Send>>> = None;
+        let dropped = {
+            let handle = &self.handle;
+            let mut future = pin!(Some(future.into_future()));
+            let flags = TaskWaker::new(TaskId::ROOT, handle.number(), &handle.inner.remote);
+            let waker = Waker::from(Arc::clone(&flags));
+            let mut root = || {
+                if outcome.is_some() {
+                    return;
+                }
+                flags.clear();
+                let mut cx = Context::from_waker(&waker);
+                let Some(future) = future.as_mut().as_pin_mut() else {
+                    return;
+                };
+                match handle.enter(|| future.poll(&mut cx)) {
+                    Ok(Poll::Pending) => return,
+                    Ok(Poll::Ready(output)) => outcome = Some(Ok(output)),
+                    Err(payload) => outcome = Some(Err(payload)),
+                }
+                handle.stop();
+            };
+            handle.push_task(TaskId::ROOT);
+            handle.run_turns(&mut root);
+            // Its destructor is user code as well.
+            handle.enter(|| future.set(None))
+        };
+        match (outcome, dropped) {
+            (Some(Err(payload)), _) | (_, Err(payload)) => resume_unwind(payload),
+            (Some(Ok(output)), Ok(())) => Ok(output),
+            (None, Ok(())) => Err(LoopStopped),
+        }
+    }
+
+    /// Runs until [`stop`](LoopHandle::stop) is called. Mirrors `loop.run_forever`.
+    ///
+    /// # Panics
+    ///
+    /// If a loop is running on this thread.
+    #[track_caller]
+    pub fn run_forever(&mut self) {
+        assert_nothing_runs();
+        let _running = state::enter(&self.handle);
+        self.handle.run_turns(&mut || {});
+    }
+
+    /// Ends the loop: tasks, callbacks, timers and connections are dropped, after one attempt to
+    /// send what was written and not yet sent; no callback runs any more. Signals have their
+    /// previous disposition again. Dropping the loop does the same. Mirrors `loop.close`.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+/// The owner can do all that a handle can.
+impl Deref for EventLoop {
+    type Target = LoopHandle;
+
+    fn deref(&self) -> &LoopHandle {
+        &self.handle
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        let _running = state::enter(&self.handle);
+        self.handle.end();
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EventLoop").field(&self.handle).finish()
+    }
+}
+
+impl LoopHandle {
+    fn run_turns(&self, root: &mut dyn FnMut()) {
+        loop {
+            self.run_once(root);
+            if self.inner.stopping.replace(false) {
+                return;
+            }
+        }
+    }
+
+    /// Takes everything out and drops it, until nothing is left: a destructor may still close a
+    /// connection, but it can spawn and schedule nothing.
+    fn end(&self) {
+        let inner = &*self.inner;
+        if inner.closed.replace(true) {
+            return;
+        }
+        self.discard_each(inner.remote.close());
+        // Tasks first: a writer that is dropped here still closes its transport in good order.
+        for id in inner.tasks.keys() {
+            self.discard(inner.tasks.remove(id));
+        }
+        self.discard_each(inner.ready.take_all());
+        self.discard_each(inner.timers.with(TimerQueue::take_all));
+        for id in inner.sources.keys() {
+            if let Some(source) = self.remove(SourceId(id)) {
+                self.enter_quietly(|| Rc::clone(&source).abandon());
+                self.discard(source);
+            }
+        }
+        self.discard_each(inner.signals.with(std::mem::take));
+        self.discard(inner.exception_handler.take());
+        drop(inner.notes.take_all());
+        inner.visits.with(BTreeSet::clear);
+        inner.starved.with(BTreeSet::clear);
+        drop(inner.read_buffer.take());
+        drop(inner.driver.with(Option::take));
+    }
+
+    /// One by one: a second panic while a collection is dropped would end the process.
+    fn discard_each<T>(&self, values: impl IntoIterator<Item = T>) {
+        for value in values {
+            self.discard(value);
+        }
+    }
+
+    fn discard<T>(&self, value: T) {
+        self.enter_quietly(|| drop(value));
+    }
+}
+
+/// [`stop`](LoopHandle::stop) came before the future was complete. Mirrors asyncio's
+/// `RuntimeError` with the same words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopStopped;
+
+impl fmt::Display for LoopStopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Event loop stopped before Future completed.")
+    }
+}
+
+impl Error for LoopStopped {}
+
+impl From<LoopStopped> for io::Error {
+    fn from(error: LoopStopped) -> Self {
+        Self::other(error)
+    }
+}
+
+#[track_caller]
+fn assert_nothing_runs() {
+    assert!(
+        !running::is_any(),
+        "Cannot run the event loop while another loop is running"
+    );
+}

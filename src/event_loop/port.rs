@@ -1,0 +1,255 @@
+//! What the floors above may do with the loop: this page and nothing else.
+//!
+//! Owns: nothing; it opens the loop's fields to the crate, a method at a time. Why: the loop must
+//! not know what stands on it, and what stands on it must not see its inside. Invariants: user code
+//! is run by the methods under that heading, and, while no step is on the stack, by
+//! [`note`](LoopHandle::note); by no other. asyncio's counterpart: the underscored methods of
+//! `BaseEventLoop` that transports call.
+
+use std::any::Any;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::event_loop::door::ExceptionContext;
+use crate::event_loop::ready::{Entry, Ready, TaskId};
+use crate::event_loop::state::{Job, LoopHandle, Source, Timer, WeakHandle};
+use crate::event_loop::threadsafe::LoopClosed;
+use crate::event_loop::waker::TaskWaker;
+use crate::sansio::timer_queue::TimerKey;
+use crate::sys::{Driver, SourceId};
+
+impl LoopHandle {
+    // The arrow that keeps nothing alive, and what is left when it leads nowhere.
+
+    pub(crate) fn downgrade(&self) -> WeakHandle {
+        WeakHandle::of(self)
+    }
+
+    /// Tells this loop from every other; 0 is none.
+    pub(crate) fn number(&self) -> u64 {
+        self.inner.number
+    }
+
+    // Sources.
+
+    /// Makes an id. It is given back with [`remove`](Self::remove).
+    pub(crate) fn reserve(&self) -> SourceId {
+        SourceId(self.inner.sources.reserve())
+    }
+
+    /// Puts a source under its id; an earlier one is replaced.
+    pub(crate) fn insert(&self, id: SourceId, source: Rc<dyn Source>) {
+        drop(self.inner.sources.put(id.0, source));
+    }
+
+    /// Ends an id. The caller drops the source where nothing is borrowed.
+    pub(crate) fn remove(&self, id: SourceId) -> Option<Rc<dyn Source>> {
+        self.inner.sources.remove(id.0)
+    }
+
+    /// Has the source settle when the running step ends; at once if there is none.
+    pub(crate) fn note(&self, id: SourceId) {
+        self.inner.notes.push(id);
+        if !self.inner.stepping.get() {
+            // A step of nothing, at the end of which notes are settled.
+            drop(self.step(|| ()));
+        }
+    }
+
+    /// Has the source served in the next turn though no event may come.
+    pub(crate) fn visit(&self, id: SourceId) {
+        self.inner.visits.with(|visits| visits.insert(id));
+    }
+
+    /// Has the listener visited as soon as a descriptor of ours is closed.
+    pub(crate) fn starve(&self, id: SourceId) {
+        self.inner.starved.with(|starved| starved.insert(id));
+    }
+
+    /// A descriptor of ours was closed.
+    pub(crate) fn descriptor_freed(&self) {
+        for id in self.inner.starved.with(std::mem::take) {
+            self.visit(id);
+        }
+    }
+
+    /// Lends the one large read buffer. Should it be lent already, a new one is made: an empty
+    /// buffer would look like the end of the stream.
+    pub(crate) fn lend_read_buffer<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut buffer = self
+            .inner
+            .read_buffer
+            .take()
+            .unwrap_or_else(|| vec![0; READ_BUFFER_SIZE].into_boxed_slice());
+        let result = f(&mut buffer);
+        drop(self.inner.read_buffer.put(buffer));
+        result
+    }
+
+    // Time and the queue.
+
+    /// Appends an entry of a source to the ready queue.
+    pub(crate) fn enqueue(&self, id: SourceId, entry: Entry) {
+        self.inner.ready.push(Ready::Source(id, entry));
+    }
+
+    /// Appends a woken task to the ready queue.
+    pub(crate) fn push_task(&self, id: TaskId) {
+        self.inner.ready.push(Ready::Task(id));
+    }
+
+    /// When `delay` will have passed.
+    pub(crate) fn deadline(&self, delay: Duration) -> Instant {
+        let now = self.time();
+        now.checked_add(delay)
+            .or_else(|| now.checked_add(LONGEST_DELAY))
+            .unwrap_or(now)
+    }
+
+    /// Wakes `waker` at `when`.
+    pub(crate) fn arm(&self, when: Instant, waker: Waker) -> TimerKey {
+        self.inner
+            .timers
+            .with(|timers| timers.insert(when, Timer::Wake(waker)))
+    }
+
+    /// Has a timer wake another waker. False if there is no such timer any more.
+    pub(crate) fn rearm(&self, key: TimerKey, waker: &Waker) -> bool {
+        let known = self.inner.timers.with(|timers| match timers.get_mut(key) {
+            Some(Timer::Wake(old)) => Some(old.will_wake(waker)),
+            _ => None,
+        });
+        if known == Some(false) {
+            let timer = Timer::Wake(waker.clone());
+            // What is left over, the old one as a rule, is dropped unborrowed.
+            let left = self.inner.timers.with(|timers| match timers.get_mut(key) {
+                Some(entry) => std::mem::replace(entry, timer),
+                None => timer,
+            });
+            drop(left);
+        }
+        known.is_some()
+    }
+
+    /// Takes a timer back.
+    pub(crate) fn disarm(&self, key: TimerKey) {
+        let timer = self.inner.timers.with(|timers| timers.remove(key));
+        drop(timer);
+    }
+
+    // User code.
+
+    /// Runs user code as a step of its own, behind the door. What it wrote has been sent when
+    /// this returns.
+    pub(crate) fn enter<R>(&self, f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
+        self.step(f)
+    }
+
+    /// [`enter`](Self::enter), with a panic reported under `message`.
+    pub(crate) fn enter_reporting(&self, message: &'static str, f: impl FnOnce()) {
+        if let Err(payload) = self.step(f) {
+            self.report(&ExceptionContext::panic(message, &*payload));
+        }
+    }
+
+    /// A step of user code that nobody waits for any more: a panic is logged.
+    pub(crate) fn enter_quietly(&self, f: impl FnOnce()) {
+        if let Err(payload) = self.step(f) {
+            let context = ExceptionContext::panic("Exception in a destructor", &*payload);
+            self.default_exception_handler(&context);
+        }
+    }
+
+    /// Tells the exception handler.
+    pub(crate) fn report(&self, context: &ExceptionContext) {
+        self.call_exception_handler(context);
+    }
+
+    // Tasks.
+
+    /// Takes a future into the loop's table and queues its first poll. A closed loop drops it.
+    pub(crate) fn spawn(
+        &self,
+        future: impl Future<Output = ()> + 'static,
+    ) -> Result<TaskId, LoopClosed> {
+        if self.is_closed() {
+            return Err(LoopClosed);
+        }
+        let id = TaskId(self.inner.tasks.reserve());
+        let flags = TaskWaker::new(id, self.inner.number, &self.inner.remote);
+        let job = Job {
+            future: Box::pin(future),
+            waker: Waker::from(Arc::clone(&flags)),
+            flags,
+        };
+        // The key was reserved just now, so nothing comes back.
+        drop(self.inner.tasks.put(id.0, job));
+        self.inner.ready.push(Ready::Task(id));
+        Ok(id)
+    }
+
+    // The world.
+
+    /// Runs one of our own closures on the driver.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`] after the loop's end, else what the closure returns.
+    pub(crate) fn driver<R>(
+        &self,
+        f: impl FnOnce(&mut dyn Driver) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.inner.driver.with(|driver| match driver {
+            // While the loop ends it is still there, but nobody takes out what is made now.
+            Some(driver) if !self.is_closed() => f(&mut **driver),
+            _ => Err(LoopClosed.into()),
+        })
+    }
+}
+
+impl WeakHandle {
+    /// Tells the exception handler from the queue, for those who are inside the user's step or a
+    /// destructor. If the loop ends first, the report is logged: it is never lost.
+    pub(crate) fn report_soon(&self, context: ExceptionContext) {
+        let report = Report {
+            handle: self.clone(),
+            context: Some(context),
+        };
+        if let Some(handle) = self.upgrade() {
+            drop(handle.call_soon(move || report.deliver()));
+        }
+    }
+}
+
+/// A report on its way to the exception handler.
+struct Report {
+    handle: WeakHandle,
+    context: Option<ExceptionContext>,
+}
+
+impl Report {
+    fn deliver(mut self) {
+        if let Some(handle) = self.handle.upgrade() {
+            if let Some(context) = self.context.take() {
+                handle.report(&context);
+            }
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if let Some(context) = &self.context {
+            context.log();
+        }
+    }
+}
+
+/// What one receive may bring at most, as asyncio's transports have it.
+const READ_BUFFER_SIZE: usize = 256 * 1024;
+/// What stands for ever where the clock cannot tell a delay: a century.
+const LONGEST_DELAY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -1,0 +1,136 @@
+//! Which loop this thread is running.
+//!
+//! Owns: the number and the ready queue of the thread's running loop, and the budget of the step
+//! that runs. Why: a leaf future has to know whether its loop runs it, and a waker whether it is
+//! at home. Invariants: set while a loop runs and restored by a guard; a future of
+//! ours polled anywhere else gets an error, never a hang. asyncio's counterpart:
+//! `_set_running_loop`.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::event_loop::cells::Slot;
+use crate::event_loop::ready::{Ready, ReadyQueue};
+
+thread_local! {
+    /// 0: no loop runs here.
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+    static READY: Slot<Rc<ReadyQueue>> = const { Slot::new(None) };
+    static BUDGET: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Nothing of an event loop runs on this thread, or another loop than the one concerned does.
+///
+/// It is what a future of ours returns when it is polled by another executor, and it converts to
+/// an `io::Error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRunningLoop;
+
+impl fmt::Display for NoRunningLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no running event loop, or not the one that this belongs to")
+    }
+}
+
+impl Error for NoRunningLoop {}
+
+impl From<NoRunningLoop> for io::Error {
+    fn from(error: NoRunningLoop) -> Self {
+        Self::other(error)
+    }
+}
+
+/// Restores what ran before.
+pub(crate) struct Running {
+    number: u64,
+    ready: Option<Rc<ReadyQueue>>,
+}
+
+/// Makes the loop of this number, with this queue, the running one of this thread until the
+/// guard goes.
+pub(crate) fn enter(number: u64, ready: &Rc<ReadyQueue>) -> Running {
+    match READY.try_with(|slot| slot.put(Rc::clone(ready))) {
+        Ok(ready) => Running {
+            ready,
+            number: NUMBER.replace(number),
+        },
+        // The thread's locals are being destroyed: no wake shall come here any more.
+        Err(_) => Running {
+            ready: None,
+            number: NUMBER.get(),
+        },
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        NUMBER.set(self.number);
+        // Without the thread-local there is nothing to restore.
+        let _ = READY.try_with(|slot| match self.ready.take() {
+            Some(ready) => drop(slot.put(ready)),
+            None => drop(slot.take()),
+        });
+    }
+}
+
+/// Whether any loop runs on this thread.
+pub(crate) fn is_any() -> bool {
+    NUMBER.get() != 0
+}
+
+/// Whether the loop of this number runs on this thread. A waker may be dropped or woken while the
+/// thread's locals are being destroyed: then no loop runs.
+pub(crate) fn is_current(number: u64) -> bool {
+    NUMBER.try_with(Cell::get) == Ok(number)
+}
+
+/// Queues something for the loop that runs on this thread.
+pub(crate) fn push(ready: Ready) {
+    // Gone while the thread's locals are being destroyed: the loop that ends then runs no more.
+    let _ = READY.try_with(|slot| slot.lend(|queue| queue.push(ready)));
+}
+
+/// A new step begins: it may complete this many awaits before it has to give way.
+pub(crate) fn refill_budget() {
+    BUDGET.set(AWAITS_PER_STEP);
+}
+
+/// An error unless the loop of this number (0: any) runs on this thread.
+pub(crate) fn at_home(number: u64) -> Result<(), NoRunningLoop> {
+    let current = NUMBER.get();
+    if current == 0 || (number != 0 && number != current) {
+        return Err(NoRunningLoop);
+    }
+    Ok(())
+}
+
+/// Polls a leaf future of the loop with the given number (0: of whichever runs).
+///
+/// Two things that every leaf owes: an error where its loop does not run, and giving way once
+/// the step has completed its share of awaits, so that a task whose awaits are always ready
+/// starves nobody.
+pub(crate) fn poll_leaf<T>(
+    number: u64,
+    cx: &mut Context<'_>,
+    poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+) -> Poll<Result<T, NoRunningLoop>> {
+    if let Err(error) = at_home(number) {
+        return Poll::Ready(Err(error));
+    }
+    let budget = BUDGET.get();
+    if budget == 0 {
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
+    }
+    let polled = poll(cx);
+    if polled.is_ready() {
+        BUDGET.set(BUDGET.get().saturating_sub(1));
+    }
+    polled.map(Ok)
+}
+
+const AWAITS_PER_STEP: u32 = 128;

@@ -1,0 +1,141 @@
+//! The traits through which the loop reaches the world, and the plain data they speak.
+//!
+//! Owns: [`Driver`], [`Stream`], [`Listener`], [`Wakeup`], and what they take and give. Why: a real
+//! driver and a simulated one stand behind the same page. Invariants: no socket, no poller.
+//! asyncio's counterpart: the interface of `selectors.BaseSelector`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::BitOr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::sys::address::Address;
+
+/// Names one registered object: an index and a generation of the loop's table, packed so that
+/// the driver can carry it as its own token. A stale one finds no match in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SourceId(pub(crate) u64);
+
+/// What the driver learnt during one poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A registered object became ready.
+    Ready(SourceId, Readiness),
+    /// A signal that [`Driver::signal`] asked for arrived, once for each delivery seen.
+    Signal(i32),
+}
+
+/// Which directions an event speaks of. A hint: the system call is the truth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    /// Reading may get on: readable, the read side closed, or an error.
+    pub(crate) read: bool,
+    /// Writing may get on: writable, the write side closed, or an error.
+    pub(crate) write: bool,
+    /// The event said closed, error or priority: a short read does not show that the socket is
+    /// drained, since an end, a loss or urgent data stands behind it.
+    pub(crate) beyond: bool,
+    /// The event said error: the connection is broken, whatever a read says.
+    pub(crate) error: bool,
+}
+
+/// What two events say together.
+impl BitOr for Readiness {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self {
+            read: self.read | other.read,
+            write: self.write | other.write,
+            beyond: self.beyond | other.beyond,
+            error: self.error | other.error,
+        }
+    }
+}
+
+/// Everything the loop needs from the world.
+pub(crate) trait Driver {
+    /// The monotonic clock.
+    fn now(&self) -> Instant;
+    /// Sleeps until something happens or `timeout` is over (`None`: for ever), and appends what
+    /// happened to `events`. `Interrupted` is returned, not retried.
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()>;
+    /// The handle by which other threads end a sleep.
+    fn waker(&self) -> Arc<dyn Wakeup>;
+    /// Starts a connection. Readiness for writing under `id` says when to look at
+    /// [`Stream::finish_connect`].
+    fn connect(&mut self, id: SourceId, to: &Address) -> io::Result<Box<dyn Stream>>;
+    /// Binds; when the address has port 0 the system picks one. Connections are taken from
+    /// [`Listener::listen`] on.
+    fn bind(
+        &mut self,
+        id: SourceId,
+        at: &Address,
+        how: &ListenOptions,
+    ) -> io::Result<Box<dyn Listener>>;
+    /// Asks for `Event::Signal(number)` from now on; asking twice is the same as once.
+    fn signal(&mut self, number: i32) -> io::Result<()>;
+    /// Takes that back; the disposition from before is in force again if nobody else asks.
+    fn forget_signal(&mut self, number: i32);
+    /// Resolves a name off this thread and calls `done` with the outcome from there.
+    fn resolve(&mut self, query: Query, done: Reply);
+}
+
+/// Ends a sleep of the driver from any thread.
+pub(crate) trait Wakeup: Send + Sync {
+    /// Makes the current or the next `poll` return.
+    fn wake(&self);
+}
+
+/// A connected (or connecting) byte stream. Dropping it deregisters and closes it.
+pub(crate) trait Stream {
+    /// Receives at most `buffer.len()` bytes; 0 is the end.
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Sends what fits.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Ends the sending direction.
+    fn shutdown_write(&self) -> io::Result<()>;
+    /// `Ok(Some(peer))`: connected. `Ok(None)`: not yet, wait for another event.
+    fn finish_connect(&self) -> io::Result<Option<Address>>;
+    /// The error that the system keeps for this connection, once.
+    fn take_error(&self) -> io::Result<()>;
+    /// The address of our end.
+    fn local_address(&self) -> io::Result<Address>;
+    /// Whether a read that got less than it asked for has emptied the socket (true of TCP,
+    /// unless the event spoke of something [`Readiness::beyond`]).
+    fn short_read_drains(&self) -> bool;
+}
+
+/// A listening socket. Dropping it deregisters and closes it.
+pub(crate) trait Listener {
+    /// Begins to take connections. Called once.
+    fn listen(&self) -> io::Result<()>;
+    /// Takes one connection and registers it under `id`.
+    fn accept(&self, id: SourceId) -> io::Result<(Box<dyn Stream>, Address)>;
+    /// The address it is bound to.
+    fn local_address(&self) -> io::Result<Address>;
+}
+
+/// How to listen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListenOptions {
+    /// Length of the kernel's queue of connections that wait for an accept.
+    pub(crate) backlog: u32,
+    /// `SO_REUSEADDR`.
+    pub(crate) reuse_address: bool,
+    /// `SO_REUSEPORT`.
+    pub(crate) reuse_port: bool,
+}
+
+/// What to look up.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    /// A host name or a literal.
+    pub(crate) host: String,
+    /// The port the addresses shall carry.
+    pub(crate) port: u16,
+}
+
+/// Takes the outcome of a [`Query`], on whatever thread found it.
+pub(crate) type Reply = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;

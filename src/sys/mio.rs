@@ -1,0 +1,696 @@
+//! The real driver: sockets of the system, readiness by mio.
+//!
+//! Owns: [`MioDriver`] and the streams and listeners it makes; the only file that names mio and
+//! socket2 for them, and the only place that reads the clock. Why: the loop is written against
+//! the seam, so everything that differs between systems can stay here. Invariants: a socket is
+//! non-blocking and closed on exec from its creation; a stream is registered once, for every
+//! direction, after its connect was started (an unconnected socket reports a hang-up), and never
+//! again; readiness is an edge, so a reader or writer goes on until the socket would block; a
+//! socket belongs to nobody else, so closing it is what removes its registration, and an event
+//! that was under way then carries an id that nobody has any more. asyncio's counterpart:
+//! `selectors.EpollSelector` and `KqueueSelector`, with the `socket` module.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event as MioEvent;
+use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::sys::address::Address;
+use crate::sys::driver::{
+    Driver, Event, ListenOptions, Listener, Query, Readiness, Reply, SourceId, Stream, Wakeup,
+};
+use crate::sys::resolver;
+use crate::sys::signals::{Signals, signal_of};
+
+/// The world as the operating system has it.
+pub(crate) struct MioDriver {
+    poll: Poll,
+    /// What listeners use to register the sockets they accept.
+    registry: Rc<Registry>,
+    /// Taken back from mio after each poll; kept, so that polling does not allocate.
+    events: Events,
+    waker: Arc<dyn Wakeup>,
+    signals: Signals,
+}
+
+impl MioDriver {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = Rc::new(poll.registry().try_clone()?);
+        let waker = Arc::new(PollWaker(Waker::new(&registry, WAKER)?));
+        let signals = Signals::new(Rc::clone(&registry));
+        Ok(Self {
+            poll,
+            registry,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            waker,
+            signals,
+        })
+    }
+}
+
+impl Driver for MioDriver {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        // mio rounds up to what the system can count in, so a deadline is never met too early.
+        self.poll.poll(
+            &mut self.events,
+            timeout.map(|timeout| timeout.min(LONGEST_SLEEP)),
+        )?;
+        for event in &self.events {
+            let token = event.token();
+            if token == WAKER {
+                continue;
+            }
+            match signal_of(token) {
+                Some(number) => self.signals.read(number, events),
+                None => events.push(Event::Ready(SourceId(token.0 as u64), readiness(event))),
+            }
+        }
+        Ok(())
+    }
+
+    fn waker(&self) -> Arc<dyn Wakeup> {
+        Arc::clone(&self.waker)
+    }
+
+    fn connect(&mut self, id: SourceId, to: &Address) -> io::Result<Box<dyn Stream>> {
+        let Address::Inet(to) = to;
+        Ok(Box::new(start_connect(&self.registry, id, *to)?))
+    }
+
+    fn bind(
+        &mut self,
+        id: SourceId,
+        at: &Address,
+        how: &ListenOptions,
+    ) -> io::Result<Box<dyn Listener>> {
+        let Address::Inet(at) = at;
+        Ok(Box::new(MioListener {
+            id,
+            listener: bind(*at, how)?,
+            backlog: i32::try_from(how.backlog).unwrap_or(i32::MAX),
+            registry: Rc::clone(&self.registry),
+        }))
+    }
+
+    fn signal(&mut self, number: i32) -> io::Result<()> {
+        self.signals.add(number)
+    }
+
+    fn forget_signal(&mut self, number: i32) {
+        self.signals.remove(number);
+    }
+
+    fn resolve(&mut self, query: Query, done: Reply) {
+        resolver::resolve(query, done);
+    }
+}
+
+struct PollWaker(Waker);
+
+impl Wakeup for PollWaker {
+    fn wake(&self) {
+        // It fails only when the system is out of resources for good; there is nobody to tell.
+        if let Err(error) = self.0.wake() {
+            log::error!("the loop could not be woken from another thread: {error}");
+        }
+    }
+}
+
+struct MioStream(TcpStream);
+
+impl Stream for MioStream {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.0).read(buffer)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn shutdown_write(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+
+    fn finish_connect(&self) -> io::Result<Option<Address>> {
+        self.take_error()?;
+        match self.0.peer_addr() {
+            Ok(peer) => Ok(Some(Address::Inet(peer))),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected || is_under_way(&error) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take_error(&self) -> io::Result<()> {
+        self.0.take_error()?.map_or(Ok(()), Err)
+    }
+
+    fn local_address(&self) -> io::Result<Address> {
+        self.0.local_addr().map(Address::Inet)
+    }
+
+    fn short_read_drains(&self) -> bool {
+        URGENT_DATA_IS_REPORTED
+    }
+}
+
+struct MioListener {
+    id: SourceId,
+    listener: TcpListener,
+    backlog: i32,
+    registry: Rc<Registry>,
+}
+
+impl Listener for MioListener {
+    fn listen(&self) -> io::Result<()> {
+        SockRef::from(&self.listener).listen(self.backlog)?;
+        // Not before: a socket that does not listen yet would report that it is closed.
+        let fd = self.listener.as_raw_fd();
+        self.registry
+            .register(&mut SourceFd(&fd), token_of(self.id), Interest::READABLE)
+    }
+
+    fn accept(&self, id: SourceId) -> io::Result<(Box<dyn Stream>, Address)> {
+        let (stream, peer) = accept_from(&self.listener, &self.registry, id)?;
+        Ok((Box::new(stream), Address::Inet(peer)))
+    }
+
+    fn local_address(&self) -> io::Result<Address> {
+        self.listener.local_addr().map(Address::Inet)
+    }
+}
+
+fn start_connect(registry: &Registry, id: SourceId, to: SocketAddr) -> io::Result<MioStream> {
+    let socket = tcp_socket(Domain::for_address(to))?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&to.into()) {
+        Ok(()) => {}
+        Err(error) if is_under_way(&error) => {}
+        Err(error) => return Err(error),
+    }
+    let mut stream = TcpStream::from_std(socket.into());
+    registry.register(&mut stream, token_of(id), STREAM_INTEREST)?;
+    Ok(MioStream(stream))
+}
+
+fn bind(at: SocketAddr, how: &ListenOptions) -> io::Result<TcpListener> {
+    let socket = tcp_socket(Domain::for_address(at))?;
+    if how.reuse_address {
+        socket.set_reuse_address(true)?;
+    }
+    if how.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if at.is_ipv6() {
+        // Systems differ in their default, and a socket for both families would collide with the
+        // one for IPv4 that a server on all interfaces opens beside it.
+        socket.set_only_v6(true)?;
+    }
+    if NODELAY_IS_INHERITED {
+        socket.set_tcp_nodelay(true)?;
+    }
+    socket.bind(&at.into())?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Takes one connection; where registering it fails it is closed by being dropped.
+fn accept_from(
+    listener: &TcpListener,
+    registry: &Registry,
+    id: SourceId,
+) -> io::Result<(MioStream, SocketAddr)> {
+    let (mut stream, peer) = listener.accept()?;
+    prepare_accepted(&stream);
+    registry.register(&mut stream, token_of(id), STREAM_INTEREST)?;
+    Ok((MioStream(stream), peer))
+}
+
+fn token_of(id: SourceId) -> Token {
+    let token = Token(id.0 as usize);
+    debug_assert!(
+        token != WAKER && signal_of(token).is_none(),
+        "{id:?} is reserved for the driver's own tokens"
+    );
+    token
+}
+
+/// What an event says. Errors and ends count for both directions that can find out more: epoll
+/// reports an error as neither readable nor writable.
+fn readiness(event: &MioEvent) -> Readiness {
+    let error = event.is_error();
+    let priority = event.is_priority();
+    let read_closed = event.is_read_closed();
+    let write_closed = event.is_write_closed();
+    Readiness {
+        read: event.is_readable() || read_closed || error || priority,
+        write: event.is_writable() || write_closed || error,
+        beyond: read_closed || write_closed || error || priority,
+        error,
+    }
+}
+
+/// Whether a non-blocking connect goes on by itself. That is so after an interruption, too, but
+/// not after `WouldBlock`: of an internet socket that means the system lacks something.
+fn is_under_way(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINPROGRESS) || error.kind() == io::ErrorKind::Interrupted
+}
+
+/// A TCP socket that does not block.
+#[cfg(not(target_vendor = "apple"))]
+fn tcp_socket(domain: Domain) -> io::Result<Socket> {
+    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
+}
+
+/// A TCP socket that does not block; Apple's systems need a second call for that.
+#[cfg(target_vendor = "apple")]
+fn tcp_socket(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Nothing is left to do: an accepted socket has its listener's options.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn prepare_accepted(_accepted: &TcpStream) {}
+
+/// Sets what is not surely inherited. Errors do not matter: the peer may be gone already, and
+/// then the first read tells.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn prepare_accepted(accepted: &TcpStream) {
+    let _ = accepted.set_nodelay(true);
+}
+
+/// Sets what is not surely inherited, as above; and Apple's systems have no flag on each send that
+/// holds SIGPIPE back, only an option of the socket.
+#[cfg(target_vendor = "apple")]
+fn prepare_accepted(accepted: &TcpStream) {
+    let _ = accepted.set_nodelay(true);
+    let _ = SockRef::from(accepted).set_nosigpipe(true);
+}
+
+/// Ids come from a counter that starts low, signals have the 64 tokens below this one.
+const WAKER: Token = Token(usize::MAX);
+
+const _: () = assert!(
+    usize::BITS >= u64::BITS,
+    "a source's 64-bit id travels in mio's token: 32-bit targets are not supported"
+);
+
+/// Where urgent data has an event of its own it is asked for, since it ends a read early.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const STREAM_INTEREST: Interest = Interest::READABLE
+    .add(Interest::WRITABLE)
+    .add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// Where it has none, a short read may have stopped at urgent data, and says nothing.
+const URGENT_DATA_IS_REPORTED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Whether an accepted socket has its listener's TCP_NODELAY.
+const NODELAY_IS_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// More wait in the kernel for the next poll.
+const EVENTS_PER_POLL: usize = 1024;
+
+/// Far below where any system's count of milliseconds ends. A loop that wakes up for nothing
+/// once a day goes back to sleep.
+const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::sync::mpsc;
+    use std::thread;
+
+    use signal_hook::low_level;
+
+    use super::*;
+    use crate::sys::signals::numbers::{SIGALRM, SIGUSR1, SIGUSR2};
+
+    fn bind_and_listen(at: SocketAddr, how: &ListenOptions) -> io::Result<TcpListener> {
+        let listener = bind(at, how)?;
+        SockRef::from(&listener).listen(8)?;
+        Ok(listener)
+    }
+
+    const LISTENER: SourceId = SourceId(1);
+    const CLIENT: SourceId = SourceId(2);
+    const ACCEPTED: SourceId = SourceId(3);
+
+    /// How long a test waits for something that does come; only a broken one waits so long.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    const OPTIONS: ListenOptions = ListenOptions {
+        backlog: 16,
+        reuse_address: true,
+        reuse_port: false,
+    };
+
+    fn loopback(port: u16) -> Address {
+        Address::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// Polls once, whatever comes.
+    #[track_caller]
+    fn poll(driver: &mut MioDriver, timeout: Duration) -> Vec<Event> {
+        let mut events = Vec::new();
+        match driver.poll(&mut events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => outcome.unwrap(),
+        }
+        events
+    }
+
+    /// Polls until an event passes `wanted`; spurious and other ones are let go.
+    #[track_caller]
+    fn poll_until(driver: &mut MioDriver, wanted: impl Fn(&Event) -> bool) -> Event {
+        let deadline = driver.now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(driver.now());
+            if let Some(event) = poll(driver, left).into_iter().find(&wanted) {
+                return event;
+            }
+            assert!(driver.now() < deadline, "the event never came");
+        }
+    }
+
+    #[track_caller]
+    fn until_readable(driver: &mut MioDriver, id: SourceId) -> Readiness {
+        match poll_until(
+            driver,
+            |event| matches!(event, Event::Ready(of, ready) if *of == id && ready.read),
+        ) {
+            Event::Ready(_, readiness) => readiness,
+            Event::Signal(_) => unreachable!(),
+        }
+    }
+
+    #[track_caller]
+    fn until_writable(driver: &mut MioDriver, id: SourceId) {
+        poll_until(
+            driver,
+            |event| matches!(event, Event::Ready(of, ready) if *of == id && ready.write),
+        );
+    }
+
+    /// A listener, a stream connected to it, and the stream it accepted.
+    #[track_caller]
+    fn connected(
+        driver: &mut MioDriver,
+        at: &Address,
+    ) -> (Box<dyn Listener>, Box<dyn Stream>, Box<dyn Stream>) {
+        let listener = driver.bind(LISTENER, at, &OPTIONS).unwrap();
+        listener.listen().unwrap();
+        let bound = listener.local_address().unwrap();
+        let client = driver.connect(CLIENT, &bound).unwrap();
+        until_readable(driver, LISTENER);
+        let (accepted, peer) = listener.accept(ACCEPTED).unwrap();
+        assert_eq!(peer, client.local_address().unwrap());
+        assert_eq!(accepted.local_address().unwrap(), bound);
+        (listener, client, accepted)
+    }
+
+    fn would_block<T>(outcome: io::Result<T>) -> bool {
+        outcome.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn a_connect_is_reported_by_a_write_event_and_bytes_by_read_events() {
+        let mut driver = MioDriver::new().unwrap();
+        let listener = driver.bind(LISTENER, &loopback(0), &OPTIONS).unwrap();
+        listener.listen().unwrap();
+        assert!(would_block(listener.accept(ACCEPTED).map(drop)));
+        let bound = listener.local_address().unwrap();
+        let client = driver.connect(CLIENT, &bound).unwrap();
+        until_writable(&mut driver, CLIENT);
+        assert_eq!(client.finish_connect().unwrap(), Some(bound));
+        // The connection waits already, so this needs no event of its own.
+        let (accepted, _) = listener.accept(ACCEPTED).unwrap();
+        assert!(would_block(listener.accept(SourceId(4)).map(drop)));
+
+        let mut buffer = [0; 16];
+        assert!(would_block(accepted.read(&mut buffer)));
+        assert_eq!(client.write(b"hello").unwrap(), 5);
+        let readiness = until_readable(&mut driver, ACCEPTED);
+        assert!(!readiness.beyond);
+        assert_eq!(accepted.read(&mut buffer).unwrap(), 5);
+        assert_eq!(&buffer[..5], b"hello");
+        assert_eq!(accepted.write(b"HELLO").unwrap(), 5);
+        until_readable(&mut driver, CLIENT);
+        assert_eq!(client.read(&mut buffer).unwrap(), 5);
+        assert_eq!(&buffer[..5], b"HELLO");
+    }
+
+    #[test]
+    fn the_end_of_the_other_side_is_an_event_beyond_reading() {
+        let mut driver = MioDriver::new().unwrap();
+        let (_listener, client, accepted) = connected(&mut driver, &loopback(0));
+        client.shutdown_write().unwrap();
+        let wanted = |event: &Event| matches!(event, Event::Ready(ACCEPTED, ready) if ready.read && ready.beyond);
+        poll_until(&mut driver, wanted);
+        let mut buffer = [0; 16];
+        assert_eq!(accepted.read(&mut buffer).unwrap(), 0);
+        // Half-closed: the other direction still works.
+        assert_eq!(accepted.write(b"x").unwrap(), 1);
+        until_readable(&mut driver, CLIENT);
+        assert_eq!(client.read(&mut buffer).unwrap(), 1);
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn bytes_behind_urgent_data_are_announced_as_beyond() {
+        let mut driver = MioDriver::new().unwrap();
+        let listener = driver.bind(LISTENER, &loopback(0), &OPTIONS).unwrap();
+        listener.listen().unwrap();
+        let address = listener.local_address().unwrap().as_inet().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        until_readable(&mut driver, LISTENER);
+        let (accepted, _) = listener.accept(ACCEPTED).unwrap();
+        (&client).write_all(b"abc").unwrap();
+        SockRef::from(&client).send_out_of_band(b"!").unwrap();
+        (&client).write_all(b"def").unwrap();
+        let mut buffer = [0; 16];
+        let mut received = Vec::new();
+        let mut beyond = false;
+        while received.len() < 6 {
+            beyond |= until_readable(&mut driver, ACCEPTED).beyond;
+            while let Ok(count) = accepted.read(&mut buffer) {
+                received.extend_from_slice(&buffer[..count]);
+            }
+        }
+        assert_eq!(received, b"abcdef");
+        assert!(beyond);
+    }
+
+    #[test]
+    fn a_refused_connect_is_told_at_once_or_by_finish_connect() {
+        let mut driver = MioDriver::new().unwrap();
+        // Bound and never listening: nobody else gets the port, and every connect is refused.
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        bound
+            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+            .unwrap();
+        let port = bound.local_addr().unwrap().as_socket().unwrap().port();
+        let error = match driver.connect(CLIENT, &loopback(port)) {
+            Err(error) => error,
+            Ok(stream) => {
+                until_writable(&mut driver, CLIENT);
+                stream.finish_connect().unwrap_err()
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_dropped_stream_is_the_end_for_its_peer_and_silent_itself() {
+        let mut driver = MioDriver::new().unwrap();
+        let (_listener, client, accepted) = connected(&mut driver, &loopback(0));
+        drop(client);
+        until_readable(&mut driver, ACCEPTED);
+        assert_eq!(accepted.read(&mut [0; 1]).unwrap(), 0);
+        // Its registration is gone with it.
+        let _ = accepted.write(b"x");
+        let late = poll(&mut driver, Duration::ZERO);
+        assert!(
+            !late
+                .iter()
+                .any(|event| matches!(event, Event::Ready(CLIENT, _))),
+            "{late:?}"
+        );
+    }
+
+    #[test]
+    fn sockets_are_made_as_promised() {
+        let driver = MioDriver::new().unwrap();
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        // A backlog beyond what the system call can be told is cut, not an error.
+        let listener = bind_and_listen(
+            at,
+            &ListenOptions {
+                backlog: u32::MAX,
+                ..OPTIONS
+            },
+        )
+        .unwrap();
+        let to = listener.local_addr().unwrap();
+        let client = start_connect(&driver.registry, CLIENT, to).unwrap();
+        // On loopback a connection is in the listener's queue when `connect` returns; mio's
+        // accept would say otherwise.
+        let (accepted, _) = accept_from(&listener, &driver.registry, ACCEPTED).unwrap();
+        for stream in [&client, &accepted] {
+            let socket = SockRef::from(&stream.0);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert!(socket.nonblocking().unwrap());
+        }
+        let socket = SockRef::from(&listener);
+        assert!(socket.nonblocking().unwrap());
+        assert!(socket.reuse_address().unwrap() && !socket.reuse_port().unwrap());
+        assert_eq!(accepted.short_read_drains(), URGENT_DATA_IS_REPORTED);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn sockets_do_not_survive_an_exec() {
+        use std::os::fd::AsRawFd;
+
+        let driver = MioDriver::new().unwrap();
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = bind_and_listen(at, &OPTIONS).unwrap();
+        let client =
+            start_connect(&driver.registry, CLIENT, listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = accept_from(&listener, &driver.registry, ACCEPTED).unwrap();
+        for fd in [
+            listener.as_raw_fd(),
+            client.0.as_raw_fd(),
+            accepted.0.as_raw_fd(),
+        ] {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+            let flags = info
+                .lines()
+                .find_map(|line| line.strip_prefix("flags:"))
+                .unwrap();
+            let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+            assert_ne!(flags & libc::O_CLOEXEC, 0);
+        }
+    }
+
+    #[test]
+    fn a_port_is_shared_by_those_who_ask_for_it() {
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let shared = ListenOptions {
+            reuse_port: true,
+            ..OPTIONS
+        };
+        let first = bind_and_listen(at, &shared).unwrap();
+        let taken = first.local_addr().unwrap();
+        bind_and_listen(taken, &shared).unwrap();
+        assert_eq!(
+            bind_and_listen(taken, &OPTIONS).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+    }
+
+    #[test]
+    fn a_listener_on_ipv6_leaves_ipv4_alone() {
+        let Ok(v6) = bind_and_listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), &OPTIONS) else {
+            // Nothing to see on a machine without IPv6.
+            return;
+        };
+        assert!(SockRef::from(&v6).only_v6().unwrap());
+        let mut driver = MioDriver::new().unwrap();
+        connected(
+            &mut driver,
+            &Address::from(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))),
+        );
+    }
+
+    #[test]
+    fn a_poll_ends_at_its_timeout_and_not_before() {
+        let mut driver = MioDriver::new().unwrap();
+        let start = driver.now();
+        let timeout = Duration::from_micros(1500);
+        while driver.now() - start < timeout {
+            assert!(poll(&mut driver, timeout).is_empty());
+        }
+        assert!(poll(&mut driver, Duration::ZERO).is_empty());
+    }
+
+    #[test]
+    fn a_wake_from_another_thread_ends_even_the_longest_sleep() {
+        let mut driver = MioDriver::new().unwrap();
+        let (done, finished) = mpsc::channel();
+        let waker = driver.waker();
+        let thread = thread::spawn(move || {
+            waker.wake();
+            finished
+                .recv_timeout(PATIENCE)
+                .expect("the sleep did not end");
+        });
+        assert!(poll(&mut driver, Duration::MAX).is_empty());
+        done.send(()).unwrap();
+        thread.join().unwrap();
+        // One that comes before the sleep is kept for it; one that outlives its driver is idle.
+        let waker = driver.waker();
+        waker.wake();
+        assert!(poll(&mut driver, Duration::MAX).is_empty());
+        drop(driver);
+        waker.wake();
+    }
+
+    /// Signals belong to the whole process: no other test of this binary may use these numbers.
+    #[test]
+    fn each_delivery_of_a_signal_is_an_event_until_it_is_forgotten() {
+        let mut driver = MioDriver::new().unwrap();
+        driver.signal(SIGUSR1).unwrap();
+        driver.signal(SIGUSR1).unwrap();
+        low_level::raise(SIGUSR1).unwrap();
+        low_level::raise(SIGUSR1).unwrap();
+        assert_eq!(poll(&mut driver, PATIENCE), [Event::Signal(SIGUSR1); 2]);
+        low_level::raise(SIGUSR1).unwrap();
+        driver.forget_signal(SIGUSR1);
+        assert!(poll(&mut driver, Duration::ZERO).is_empty());
+        driver.forget_signal(SIGUSR1);
+    }
+
+    #[test]
+    fn a_second_driver_keeps_its_signal_when_the_first_is_dropped() {
+        let mut first = MioDriver::new().unwrap();
+        let mut second = MioDriver::new().unwrap();
+        first.signal(SIGUSR2).unwrap();
+        second.signal(SIGUSR2).unwrap();
+        low_level::raise(SIGUSR2).unwrap();
+        assert_eq!(poll(&mut first, PATIENCE), [Event::Signal(SIGUSR2)]);
+        drop(first);
+        low_level::raise(SIGUSR2).unwrap();
+        assert_eq!(poll(&mut second, PATIENCE), [Event::Signal(SIGUSR2); 2]);
+    }
+
+    #[test]
+    fn a_signal_from_another_process_ends_a_sleep() {
+        let mut driver = MioDriver::new().unwrap();
+        driver.signal(SIGALRM).unwrap();
+        // The shell's own, so that no other program has to be there.
+        let kill = format!("kill -s ALRM {}", std::process::id());
+        let killed = std::process::Command::new("sh")
+            .args(["-c", &kill])
+            .status()
+            .unwrap();
+        assert!(killed.success());
+        poll_until(&mut driver, |event| *event == Event::Signal(SIGALRM));
+    }
+}
