@@ -8,12 +8,18 @@ compile_error!(
      Linux, macOS or a BSD"
 );
 
+mod endpoints;
 mod event_loop;
 mod runner;
 mod sansio;
 mod sys;
 mod tasks;
+mod transports;
 
+pub use crate::endpoints::{
+    CreateConnection, CreateServer, Endpoint, EndpointError, ServeForever, Server,
+    create_connection, create_server,
+};
 pub use crate::event_loop::{
     EventLoop, ExceptionContext, Handle, LoopClosed, LoopHandle, LoopStopped, NoRunningLoop,
     PanicError, ThreadsafeHandle, TimerHandle, get_running_loop,
@@ -24,3 +30,4 @@ pub use crate::tasks::{
     IntoTask, InvalidStateError, Sleep, Task, TaskError, TimeoutError, Waiter, sleep, sleep_until,
     timeout,
 };
+pub use crate::transports::{ExtraInfo, PeerName, Protocol, SockName, Transport};

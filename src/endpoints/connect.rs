@@ -1,0 +1,272 @@
+//! A connection to somewhere.
+//!
+//! Owns: [`create_connection`] and the source that waits for a connect to end. Why: until the
+//! system says how it ended there is no transport, but there is a descriptor to look after.
+//! Invariants: dropped at any point, nothing is left; the protocol is made after the connect has
+//! succeeded; `connection_made` comes before the caller goes on. asyncio's counterpart:
+//! `create_connection`, `_sock_connect`.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::endpoints::endpoint::{Endpoint, Host};
+use crate::endpoints::error::EndpointError;
+use crate::endpoints::reserved::Reserved;
+use crate::endpoints::resolve::resolve;
+use crate::event_loop::cells::Slot;
+use crate::event_loop::{
+    Entry, LoopHandle, NoRunningLoop, Progress, Source, get_running_loop, running,
+};
+use crate::sys::{Address, Readiness, Stream};
+use crate::transports::{Connection, Parts, Protocol, Transport};
+
+/// Connects to `endpoint` and gives the transport and the protocol that `factory` makes once the
+/// connection is there. Mirrors `loop.create_connection`; it runs on the loop that polls it.
+///
+/// The addresses of a name, and of several hosts, are tried one after the other. Dropping the
+/// future gives the attempt up and leaves nothing behind.
+///
+/// # Errors
+///
+/// An [`EndpointError`], as `io::Error`: the name has no address, or none of them answered.
+/// `InvalidInput` when there is no host. [`NoRunningLoop`] outside a loop.
+///
+/// ```
+/// use evloop::{Protocol, Transport, create_connection};
+///
+/// struct Greeter;
+///
+/// impl Protocol for Greeter {
+///     fn connection_made(&mut self, transport: Transport) {
+///         transport.write(b"hello");
+///         transport.close();
+///     }
+/// }
+///
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let address = listener.local_addr()?;
+/// evloop::run(async move {
+///     let (transport, _protocol) = create_connection(|| Greeter, address).await?;
+///     assert!(transport.is_closing());
+///     Ok::<(), std::io::Error>(())
+/// })?
+/// # ; Ok::<(), std::io::Error>(())
+/// ```
+pub fn create_connection<P, F>(factory: F, endpoint: impl Into<Endpoint>) -> CreateConnection<F>
+where
+    P: Protocol,
+    F: FnOnce() -> P,
+{
+    CreateConnection {
+        factory,
+        endpoint: endpoint.into(),
+        loop_number: 0,
+    }
+}
+
+impl LoopHandle {
+    /// [`create_connection`] for this loop: awaited on another one it is [`NoRunningLoop`].
+    pub fn create_connection<P, F>(
+        &self,
+        factory: F,
+        endpoint: impl Into<Endpoint>,
+    ) -> CreateConnection<F>
+    where
+        P: Protocol,
+        F: FnOnce() -> P,
+    {
+        CreateConnection {
+            loop_number: self.number(),
+            ..create_connection(factory, endpoint)
+        }
+    }
+}
+
+/// A connection to be made: awaiting it makes it. Made by [`create_connection`].
+#[must_use = "nothing happens until it is awaited"]
+pub struct CreateConnection<F> {
+    factory: F,
+    endpoint: Endpoint,
+    loop_number: u64,
+}
+
+impl<F, P> IntoFuture for CreateConnection<F>
+where
+    P: Protocol,
+    F: FnOnce() -> P + 'static,
+{
+    type Output = io::Result<(Transport, Rc<RefCell<P>>)>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let handle = loop_of(self.loop_number)?;
+            let socket = connect(&handle, &self.endpoint).await?;
+            let protocol = Rc::new(RefCell::new((self.factory)()));
+            let transport = socket.into_connection(&handle, Rc::clone(&protocol) as _);
+            // What was queued for the connection comes first; what it queues comes first, too.
+            let made = handle.create_future();
+            let setter = made.clone();
+            drop(handle.call_soon(move || {
+                // Nobody else sets it.
+                let _ = setter.set_result(());
+            }));
+            let guard = CloseOnDrop(Some(&transport));
+            made.await?;
+            guard.disarm();
+            Ok((transport, protocol))
+        })
+    }
+}
+
+impl<F> fmt::Debug for CreateConnection<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateConnection")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The running loop, which has to be the one of this number (0: any).
+pub(crate) fn loop_of(number: u64) -> Result<LoopHandle, NoRunningLoop> {
+    running::at_home(number)?;
+    get_running_loop()
+}
+
+/// Whoever gives up while `connection_made` is on its way has no transport to close.
+struct CloseOnDrop<'a>(Option<&'a Transport>);
+
+impl CloseOnDrop<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(transport) = self.0 {
+            transport.close();
+        }
+    }
+}
+
+/// Tries the addresses of all hosts, one after the other.
+async fn connect(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Socket> {
+    let hosts = endpoint.hosts();
+    if hosts.is_empty() || hosts.contains(&Host::Any) {
+        let message = format!("no host to connect to: {endpoint:?}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let mut errors = Vec::new();
+    for host in hosts {
+        let found = match host {
+            Host::Literal(address) => Ok(vec![*address]),
+            Host::Name(name) => resolve(handle, name, endpoint.port()).await?,
+            Host::Any => continue,
+        };
+        let addresses = found.unwrap_or_else(|error| {
+            errors.push(error);
+            Vec::new()
+        });
+        for address in addresses {
+            let address = Address::from(address);
+            match connect_one(handle, &address).await {
+                Ok(socket) => return Ok(socket),
+                Err(source) => errors.push(EndpointError::Connect { address, source }),
+            }
+        }
+    }
+    Err(EndpointError::of(errors).into())
+}
+
+async fn connect_one(handle: &LoopHandle, address: &Address) -> io::Result<Socket> {
+    let place = Reserved::new(handle);
+    let id = place.id();
+    let stream = handle.driver(|driver| driver.connect(id, address))?;
+    let connecting = Rc::new(Connecting::default());
+    handle.insert(id, Rc::clone(&connecting) as Rc<dyn Source>);
+    let peer = poll_fn(|cx| {
+        running::poll_leaf(handle.number(), cx, |cx| {
+            if connecting.ready.get().write {
+                match stream.finish_connect() {
+                    Ok(None) => connecting.forget_write(),
+                    Ok(Some(peer)) => return Poll::Ready(Ok(peer)),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            drop(connecting.waker.put(cx.waker().clone()));
+            Poll::Pending
+        })
+    })
+    .await??;
+    Ok(Socket {
+        place,
+        stream,
+        peer,
+        ready: connecting.ready.get(),
+    })
+}
+
+/// A connected socket with its place in the loop's table.
+struct Socket {
+    place: Reserved,
+    stream: Box<dyn Stream>,
+    peer: Address,
+    ready: Readiness,
+}
+
+impl Socket {
+    fn into_connection(
+        self,
+        handle: &LoopHandle,
+        protocol: Rc<RefCell<dyn Protocol>>,
+    ) -> Transport {
+        let parts = Parts {
+            id: self.place.keep(),
+            stream: self.stream,
+            peer: self.peer,
+            sock_name: None,
+            ready: self.ready,
+            owner: None,
+        };
+        Connection::start(handle, parts, protocol)
+    }
+}
+
+/// Stands in the loop's table while the system connects.
+#[derive(Default)]
+struct Connecting {
+    ready: Cell<Readiness>,
+    waker: Slot<Waker>,
+}
+
+impl Connecting {
+    fn forget_write(&self) {
+        let ready = self.ready.get();
+        self.ready.set(Readiness {
+            write: false,
+            ..ready
+        });
+    }
+}
+
+impl Source for Connecting {
+    fn serve(self: Rc<Self>, handle: &LoopHandle, event: Option<Readiness>) -> Progress {
+        self.ready.set(self.ready.get() | event.unwrap_or_default());
+        if let Some(waker) = self.waker.take() {
+            handle.enter_reporting("Exception in a waker", || waker.wake());
+        }
+        Progress::Done
+    }
+
+    fn run(self: Rc<Self>, _: &LoopHandle, _: Entry) {}
+
+    fn settle(self: Rc<Self>, _: &LoopHandle) {}
+
+    fn abandon(self: Rc<Self>) {}
+}

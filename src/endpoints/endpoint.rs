@@ -1,0 +1,186 @@
+//! An address as a user writes it.
+//!
+//! Owns: [`Endpoint`]. Why: one argument where asyncio has `host`, `port` and `sock`, so that
+//! contradictions cannot be written. Invariants: a port is a `u16`, so none is out of range.
+//! asyncio's counterpart: the first arguments of `create_connection` and `create_server`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// Where to connect to, or what to serve.
+///
+/// Made from `("localhost", 8888)`, from an IP address and a port, from a `SocketAddr`, and from
+/// several hosts, `(["127.0.0.1", "::1"], 8888)`: a server serves all of them, a client takes the
+/// first that answers. For a server also from all interfaces, `("", 8888)` or `(None, 8888)`.
+/// Port 0 lets the system pick one for a server: the same for all its hosts.
+///
+/// ```
+/// use evloop::Endpoint;
+///
+/// assert_eq!(Endpoint::from(("localhost", 80)).to_string(), "localhost:80");
+/// assert_eq!(Endpoint::from((["127.0.0.1", "::1"], 80)).to_string(), "127.0.0.1:80, [::1]:80");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    hosts: Vec<Host>,
+    port: u16,
+}
+
+/// One host of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// Nothing to look up. The whole address, with the scope of IPv6.
+    Literal(SocketAddr),
+    /// All interfaces; no host at all for a client.
+    Any,
+    Name(String),
+}
+
+impl Endpoint {
+    fn new<'a>(hosts: impl IntoIterator<Item = &'a str>, port: u16) -> Self {
+        let host = |host: &str| match host.parse::<IpAddr>() {
+            Ok(ip) => Host::Literal(SocketAddr::new(ip, port)),
+            Err(_) if host.is_empty() => Host::Any,
+            Err(_) => Host::Name(host.to_owned()),
+        };
+        Self {
+            hosts: hosts.into_iter().map(host).collect(),
+            port,
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, host) in self.hosts.iter().enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            match host {
+                Host::Literal(address) => write!(f, "{address}"),
+                Host::Any => write!(f, ":{}", self.port),
+                // An IPv6 address whose scope is a name has to be looked up.
+                Host::Name(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
+                Host::Name(name) => write!(f, "{name}:{}", self.port),
+            }?;
+        }
+        Ok(())
+    }
+}
+
+impl From<(&str, u16)> for Endpoint {
+    fn from((host, port): (&str, u16)) -> Self {
+        Self::new([host], port)
+    }
+}
+
+impl From<(String, u16)> for Endpoint {
+    fn from((host, port): (String, u16)) -> Self {
+        Self::new([host.as_str()], port)
+    }
+}
+
+impl From<(&String, u16)> for Endpoint {
+    fn from((host, port): (&String, u16)) -> Self {
+        Self::new([host.as_str()], port)
+    }
+}
+
+/// `None` is all interfaces.
+impl From<(Option<&str>, u16)> for Endpoint {
+    fn from((host, port): (Option<&str>, u16)) -> Self {
+        Self::new([host.unwrap_or("")], port)
+    }
+}
+
+impl From<(IpAddr, u16)> for Endpoint {
+    fn from(address: (IpAddr, u16)) -> Self {
+        SocketAddr::from(address).into()
+    }
+}
+
+impl From<(Ipv4Addr, u16)> for Endpoint {
+    fn from(address: (Ipv4Addr, u16)) -> Self {
+        SocketAddr::from(address).into()
+    }
+}
+
+impl From<(Ipv6Addr, u16)> for Endpoint {
+    fn from(address: (Ipv6Addr, u16)) -> Self {
+        SocketAddr::from(address).into()
+    }
+}
+
+impl From<(&[&str], u16)> for Endpoint {
+    fn from((hosts, port): (&[&str], u16)) -> Self {
+        Self::new(hosts.iter().copied(), port)
+    }
+}
+
+impl<const N: usize> From<([&str; N], u16)> for Endpoint {
+    fn from((hosts, port): ([&str; N], u16)) -> Self {
+        Self::new(hosts, port)
+    }
+}
+
+impl From<(Vec<String>, u16)> for Endpoint {
+    fn from((hosts, port): (Vec<String>, u16)) -> Self {
+        Self::new(hosts.iter().map(String::as_str), port)
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            hosts: vec![Host::Literal(address)],
+            port: address.port(),
+        }
+    }
+}
+
+impl From<SocketAddrV4> for Endpoint {
+    fn from(address: SocketAddrV4) -> Self {
+        SocketAddr::from(address).into()
+    }
+}
+
+impl From<SocketAddrV6> for Endpoint {
+    fn from(address: SocketAddrV6) -> Self {
+        SocketAddr::from(address).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::{Endpoint, Host};
+
+    #[test]
+    fn the_same_place_is_the_same_endpoint_however_it_is_written() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        let endpoint = Endpoint::from(address);
+        assert_eq!(endpoint, Endpoint::from(("127.0.0.1", 80)));
+        assert_eq!(endpoint, Endpoint::from((Ipv4Addr::LOCALHOST, 80)));
+        assert_eq!(endpoint, Endpoint::from((vec!["127.0.0.1".to_owned()], 80)));
+        assert_eq!(endpoint.hosts(), [Host::Literal(address)]);
+        assert_eq!(Endpoint::from(("", 80)), Endpoint::from((None, 80)));
+    }
+
+    #[test]
+    fn prints_every_host_with_the_port() {
+        let endpoint = Endpoint::from((["127.0.0.1", "::1", "", "localhost", "fe80::1%eth0"], 80));
+        assert_eq!(
+            endpoint.to_string(),
+            "127.0.0.1:80, [::1]:80, :80, localhost:80, [fe80::1%eth0]:80"
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! Accepting.
+//!
+//! Owns: [`Listening`], a listener in the loop's table. Why: an accept can fail in more ways than
+//! a read, and none of them may end the service or spin. Invariants: a bounded number of accepts
+//! a turn; only "would block" ends a batch; out of descriptors is reported once, and then tried
+//! again when a descriptor of ours is closed and once a second, since no event will come. asyncio's
+//! counterpart: `_accept_connection`.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::event_loop::cells::Slot;
+use crate::event_loop::{
+    Entry, ExceptionContext, LoopClosed, LoopHandle, Progress, Source, TimerHandle,
+};
+use crate::sys::{Address, Listener, Readiness, SourceId, Stream};
+
+/// What becomes of accepted sockets.
+pub(crate) trait Accept {
+    /// Takes a socket that is registered under `id`.
+    fn accepted(&self, handle: &LoopHandle, accepted: Accepted);
+}
+
+pub(crate) struct Accepted {
+    pub(crate) id: SourceId,
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) peer: Address,
+    /// Our address, if the listener is bound to one.
+    pub(crate) sock_name: Option<Address>,
+}
+
+pub(crate) struct Listening {
+    id: SourceId,
+    /// `None` once the server is closed.
+    listener: Slot<Rc<dyn Listener>>,
+    address: Address,
+    /// From the beginning of listening to its end: it keeps a server whose handles are gone.
+    server: Slot<Rc<dyn Accept>>,
+    /// Out of descriptors: the timer that tries again.
+    starving: Slot<TimerHandle>,
+}
+
+impl Listening {
+    pub(crate) fn new(id: SourceId, listener: Box<dyn Listener>, address: Address) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            listener: Slot::new(Some(Rc::from(listener))),
+            address,
+            server: Slot::default(),
+            starving: Slot::default(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> SourceId {
+        self.id
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Begins to take connections, for `server`.
+    pub(crate) fn listen(&self, server: Rc<dyn Accept>) -> io::Result<()> {
+        if self.server.is_some() {
+            return Ok(());
+        }
+        // The loop's end has closed it; a server's own close would have let go of it.
+        let listener = self.listener.get().ok_or(LoopClosed)?;
+        listener.listen()?;
+        drop(self.server.put(server));
+        Ok(())
+    }
+
+    /// Closes the socket; the kernel resets connections that nobody has accepted.
+    pub(crate) fn close(&self) {
+        drop(self.server.take());
+        if let Some(timer) = self.starving.take() {
+            timer.cancel();
+        }
+        drop(self.listener.take());
+    }
+
+    /// Accepts a turn's share.
+    fn accept_some(&self, handle: &LoopHandle, server: &dyn Accept) -> Progress {
+        let mut accepted = false;
+        let mut failure = None;
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.accept(handle, server) {
+                Attempt::Accepted => accepted = true,
+                Attempt::Failed(error) => failure = Some(error),
+                Attempt::Last => return Progress::Done,
+            }
+        }
+        match failure {
+            // So many in a row are no matter of single connections.
+            Some(error) if !accepted => {
+                self.back_off(handle, "socket.accept() failed", error);
+                Progress::Done
+            }
+            _ => Progress::Again,
+        }
+    }
+
+    fn accept(&self, handle: &LoopHandle, server: &dyn Accept) -> Attempt {
+        let Some(listener) = self.listener.get() else {
+            return Attempt::Last;
+        };
+        let id = handle.reserve();
+        match listener.accept(id) {
+            Ok((stream, peer)) => {
+                let accepted = Accepted {
+                    id,
+                    stream,
+                    peer,
+                    sock_name: self.own_address(),
+                };
+                server.accepted(handle, accepted);
+                Attempt::Accepted
+            }
+            Err(error) => {
+                drop(handle.remove(id));
+                self.judge(handle, error)
+            }
+        }
+    }
+
+    fn judge(&self, handle: &LoopHandle, error: io::Error) -> Attempt {
+        match Verdict::of(&error) {
+            Verdict::Drained => {
+                if let Some(timer) = self.starving.take() {
+                    timer.cancel();
+                }
+                Attempt::Last
+            }
+            Verdict::Next => Attempt::Failed(error),
+            Verdict::BackOff(message) => {
+                self.back_off(handle, message, error);
+                Attempt::Last
+            }
+        }
+    }
+
+    /// The edge is gone and the connections are still there: tries again later.
+    fn back_off(&self, handle: &LoopHandle, message: &'static str, error: io::Error) {
+        handle.starve(self.id);
+        let armed = self.starving.take();
+        let first = armed.is_none();
+        // A timer that has fired is no more; one that has not stays.
+        let timer = match armed {
+            Some(timer) if timer.when() > handle.time() => timer,
+            _ => {
+                let (weak, id) = (handle.downgrade(), self.id);
+                handle.call_later(RETRY_AFTER, move || {
+                    if let Some(handle) = weak.upgrade() {
+                        handle.visit(id);
+                    }
+                })
+            }
+        };
+        drop(self.starving.put(timer));
+        if first {
+            let context = ExceptionContext::new(message)
+                .error(error)
+                .subject(self.address.clone());
+            handle.report(&context);
+        }
+    }
+
+    fn own_address(&self) -> Option<Address> {
+        let specific = self.address.ip().is_some_and(|ip| !ip.is_unspecified());
+        specific.then(|| self.address.clone())
+    }
+}
+
+impl Source for Listening {
+    fn serve(self: Rc<Self>, handle: &LoopHandle, event: Option<Readiness>) -> Progress {
+        // While descriptors are short an event is no reason to try again: one comes with every
+        // new connection. The timer and every closed descriptor are.
+        if event.is_some() && self.starving.is_some() {
+            return Progress::Done;
+        }
+        let Some(server) = self.server.get() else {
+            return Progress::Done;
+        };
+        let progress = self.accept_some(handle, &*server);
+        // Perhaps the last one, if it was closed meanwhile: its factory is the user's.
+        handle.enter_quietly(|| drop(server));
+        progress
+    }
+
+    fn run(self: Rc<Self>, _: &LoopHandle, _: Entry) {}
+
+    fn settle(self: Rc<Self>, _: &LoopHandle) {}
+
+    fn abandon(self: Rc<Self>) {
+        self.close();
+    }
+}
+
+/// How one accept went.
+enum Attempt {
+    Accepted,
+    /// One connection is lost, the next may be well.
+    Failed(io::Error),
+    /// Nothing more to try in this turn.
+    Last,
+}
+
+/// What an error of accept means.
+enum Verdict {
+    /// No connection waits: the next event tells.
+    Drained,
+    /// It concerns one connection, which is gone.
+    Next,
+    /// It concerns all: wait.
+    BackOff(&'static str),
+}
+
+impl Verdict {
+    fn of(error: &io::Error) -> Self {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+        match error.kind() {
+            WouldBlock => return Self::Drained,
+            Interrupted | ConnectionAborted | ConnectionReset => return Self::Next,
+            _ => {}
+        }
+        match error.raw_os_error() {
+            Some(code) if ERRORS_OF_ONE.contains(&code) => Self::Next,
+            Some(code) if OUT_OF_RESOURCES.contains(&code) => {
+                Self::BackOff("socket.accept() out of system resource")
+            }
+            _ => Self::BackOff("socket.accept() failed"),
+        }
+    }
+}
+
+/// Errors that the network left on a connection before it was accepted (accept(2)).
+const ERRORS_OF_ONE: [i32; 9] = [
+    libc::EPROTO,
+    libc::ENETDOWN,
+    libc::ENETUNREACH,
+    libc::EHOSTDOWN,
+    libc::EHOSTUNREACH,
+    libc::ENOPROTOOPT,
+    libc::EOPNOTSUPP,
+    libc::ETIMEDOUT,
+    libc::EPERM,
+];
+
+const OUT_OF_RESOURCES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// asyncio's `ACCEPT_RETRY_DELAY`.
+const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -1,0 +1,22 @@
+//! Where connections come from.
+//!
+//! Owns: [`create_connection`], [`create_server`], [`Server`], [`Endpoint`]. Why: the floors below
+//! know sockets and connections, but not how one comes about: by a name that is resolved, an
+//! address that is tried, a listener that accepts. Invariants: an attempt that fails or is
+//! dropped leaves no descriptor and no registration; the thread never waits for a name.
+//! asyncio's counterpart: `create_connection`, `create_server` and `base_events.Server`.
+
+mod connect;
+mod endpoint;
+mod error;
+mod listening;
+mod reserved;
+mod resolve;
+mod server;
+mod server_builder;
+
+pub use self::connect::{CreateConnection, create_connection};
+pub use self::endpoint::Endpoint;
+pub use self::error::EndpointError;
+pub use self::server::{ServeForever, Server};
+pub use self::server_builder::{CreateServer, create_server};

@@ -1,0 +1,374 @@
+//! A server: its listeners, and the connections that came from them.
+//!
+//! Owns: [`Server`]. Why: closing a server and waiting for the last of its connections are two
+//! things. Invariants: `close` stops accepting and touches no connection; whoever waits is woken
+//! when the server is closed and its last connection is over, in whichever order. asyncio's
+//! counterpart: `base_events.Server`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+
+use crate::endpoints::error::EndpointError;
+use crate::endpoints::listening::{Accept, Accepted, Listening};
+use crate::event_loop::cells::{Shared, Slot};
+use crate::event_loop::{ExceptionContext, LoopHandle, WeakHandle, running};
+use crate::sys::{Address, Readiness, SourceId};
+use crate::tasks::{Place, TaskError, Waiting, WakerSet};
+use crate::transports::{Connection, Owner, Parts, Protocol, Transport};
+
+/// Something that listens. Mirrors `asyncio.Server`.
+///
+/// Cheap to clone: all clones are the same server. Dropping them keeps it serving, until the loop
+/// ends; one that does not serve yet gives its addresses back then.
+#[derive(Clone)]
+pub struct Server {
+    inner: Rc<ServerInner>,
+}
+
+/// Makes the protocol of a new connection.
+pub(crate) type ProtocolFactory = Box<dyn FnMut() -> Rc<RefCell<dyn Protocol>>>;
+
+struct ServerInner {
+    /// What its connections hold on to.
+    me: Weak<Self>,
+    handle: WeakHandle,
+    factory: Slot<ProtocolFactory>,
+    state: Shared<State>,
+    /// Who waits for the server to be closed, and for its last connection.
+    closing: WakerSet,
+    over: WakerSet,
+}
+
+struct State {
+    life: Life,
+    listening: Vec<Rc<Listening>>,
+    clients: BTreeMap<SourceId, Transport>,
+    /// Somebody awaits `serve_forever`.
+    forever: bool,
+}
+
+/// Bound, then serving, then closed; never back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Bound,
+    Serving,
+    Closed,
+}
+
+impl Server {
+    pub(crate) fn new(handle: &LoopHandle, factory: ProtocolFactory) -> Self {
+        Self {
+            inner: Rc::new_cyclic(|me| ServerInner {
+                me: me.clone(),
+                handle: handle.downgrade(),
+                factory: Slot::new(Some(factory)),
+                state: Shared::new(State {
+                    life: Life::Bound,
+                    listening: Vec::new(),
+                    clients: BTreeMap::new(),
+                    forever: false,
+                }),
+                closing: WakerSet::default(),
+                over: WakerSet::default(),
+            }),
+        }
+    }
+
+    pub(crate) fn add(&self, listening: Rc<Listening>) {
+        self.inner
+            .state
+            .with(|state| state.listening.push(listening));
+    }
+
+    /// The addresses that are served; none after [`close`](Self::close), nor after the loop's
+    /// end. Mirrors `Server.sockets`.
+    pub fn sockets(&self) -> Vec<Address> {
+        if self.inner.life() == Life::Closed {
+            return Vec::new();
+        }
+        self.inner.state.with(|state| {
+            let addresses = state.listening.iter().map(|listening| listening.address());
+            addresses.cloned().collect()
+        })
+    }
+
+    /// Whether connections are accepted. Mirrors `Server.is_serving`.
+    pub fn is_serving(&self) -> bool {
+        self.inner.life() == Life::Serving
+    }
+
+    /// Begins to accept, if it was not begun. Mirrors `Server.start_serving`.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` on a closed server and after the loop's end; the system's, if it refuses to
+    /// listen.
+    // Async as asyncio's is, though nothing here has to wait.
+    pub async fn start_serving(&self) -> io::Result<()> {
+        self.listen()
+    }
+
+    pub(crate) fn listen(&self) -> io::Result<()> {
+        let listening = match self.inner.life() {
+            Life::Serving => return Ok(()),
+            Life::Closed => return Err(closed()),
+            Life::Bound => self.inner.state.with(|state| state.listening.clone()),
+        };
+        for listening in listening {
+            let accept = Rc::clone(&self.inner) as Rc<dyn Accept>;
+            listening
+                .listen(accept)
+                .map_err(|source| EndpointError::Bind {
+                    address: listening.address().clone(),
+                    source,
+                })?;
+        }
+        self.inner.state.with(|state| state.life = Life::Serving);
+        Ok(())
+    }
+
+    /// Accepts until [`close`](Self::close) is called. Mirrors `Server.serve_forever`.
+    ///
+    /// Dropping the future closes the server, as cancelling it does in asyncio: connections go
+    /// on.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` on a closed server, `ResourceBusy` if somebody else awaits it already, and,
+    /// as asyncio has it, [`TaskError::Cancelled`] when the server is closed meanwhile.
+    pub fn serve_forever(&self) -> ServeForever {
+        ServeForever {
+            server: self.clone(),
+            place: Place::default(),
+            serving: false,
+        }
+    }
+
+    /// Stops accepting and closes the listening sockets, at once; a connection that nobody has
+    /// accepted is reset by the system. Connections go on: see
+    /// [`close_clients`](Self::close_clients). Mirrors `Server.close`.
+    pub fn close(&self) {
+        self.inner.close();
+        self.inner.closing.wake_all();
+        self.inner.wake_if_over();
+    }
+
+    /// Waits until the server is closed and the last of its connections is over. Any number of
+    /// tasks may wait, any number of times. Cancellation-safe. Mirrors `Server.wait_closed` (of
+    /// CPython 3.12.1 and later).
+    ///
+    /// # Errors
+    ///
+    /// [`NoRunningLoop`](crate::NoRunningLoop) outside the server's loop.
+    pub async fn wait_closed(&self) -> io::Result<()> {
+        let mut waiting = Waiting::on(&self.inner.over);
+        poll_fn(|cx| {
+            running::poll_leaf(self.inner.handle.number(), cx, |cx| {
+                if self.inner.is_over() {
+                    Poll::Ready(())
+                } else {
+                    waiting.wait(cx)
+                }
+            })
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// [`Transport::close`]s every connection of this server. Call [`close`](Self::close) first.
+    /// Mirrors `Server.close_clients`.
+    pub fn close_clients(&self) {
+        for transport in self.inner.clients() {
+            transport.close();
+        }
+    }
+
+    /// [`Transport::abort`]s every connection of this server. Call [`close`](Self::close) first.
+    /// Mirrors `Server.abort_clients`.
+    pub fn abort_clients(&self) {
+        for transport in self.inner.clients() {
+            transport.abort();
+        }
+    }
+}
+
+impl ServerInner {
+    /// The loop's end has closed the listeners, and a server has no other end than that then.
+    fn life(&self) -> Life {
+        match self.handle.upgrade() {
+            Some(_) => self.state.with(|state| state.life),
+            None => Life::Closed,
+        }
+    }
+
+    fn close(&self) {
+        let listening = self.state.with(|state| {
+            state.life = Life::Closed;
+            std::mem::take(&mut state.listening)
+        });
+        for listening in &listening {
+            listening.close();
+        }
+        if let Some(handle) = self.handle.upgrade() {
+            for listening in &listening {
+                drop(handle.remove(listening.id()));
+            }
+            if !listening.is_empty() {
+                handle.descriptor_freed();
+            }
+        }
+    }
+
+    fn clients(&self) -> Vec<Transport> {
+        self.state
+            .with(|state| state.clients.values().cloned().collect())
+    }
+
+    fn is_over(&self) -> bool {
+        self.state
+            .with(|state| state.life == Life::Closed && state.clients.is_empty())
+    }
+
+    fn wake_if_over(&self) {
+        if self.is_over() {
+            self.over.wake_all();
+        }
+    }
+}
+
+/// A server that listens is held by its listeners, so this one never began to, or was closed.
+impl Drop for ServerInner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Accept for ServerInner {
+    fn accepted(&self, handle: &LoopHandle, accepted: Accepted) {
+        let made = handle.enter(|| self.factory.lend(|factory| factory()));
+        let protocol = match made {
+            Ok(Some(protocol)) => protocol,
+            failed => {
+                drop((handle.remove(accepted.id), accepted.stream));
+                handle.descriptor_freed();
+                if let Err(payload) = failed {
+                    let message = "Exception in protocol factory";
+                    let context = ExceptionContext::panic(message, &*payload);
+                    handle.report(&context.subject(accepted.peer));
+                }
+                return;
+            }
+        };
+        let parts = Parts {
+            id: accepted.id,
+            stream: accepted.stream,
+            peer: accepted.peer,
+            sock_name: accepted.sock_name,
+            // A new socket can take bytes; whether it has some, an event will tell.
+            ready: Readiness {
+                write: true,
+                ..Readiness::default()
+            },
+            owner: self.me.upgrade().map(|me| me as Rc<dyn Owner>),
+        };
+        Connection::start(handle, parts, protocol);
+    }
+}
+
+impl Owner for ServerInner {
+    fn attach(&self, transport: &Transport) {
+        self.state.with(|state| {
+            state.clients.insert(transport.id(), transport.clone());
+        });
+    }
+
+    fn detach(&self, transport: &Transport) {
+        let client = self
+            .state
+            .with(|state| state.clients.remove(&transport.id()));
+        drop(client);
+        self.wake_if_over();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("sockets", &self.sockets())
+            .field("serving", &self.is_serving())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Server::serve_forever`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct ServeForever {
+    server: Server,
+    place: Place,
+    serving: bool,
+}
+
+impl Future for ServeForever {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let inner = Rc::clone(&this.server.inner);
+        running::poll_leaf(inner.handle.number(), cx, |cx| {
+            if !this.serving {
+                let taken = inner.state.with(|state| match state.life {
+                    Life::Closed => Err(closed()),
+                    _ if state.forever => Err(busy()),
+                    _ => {
+                        state.forever = true;
+                        Ok(())
+                    }
+                });
+                if let Err(error) = taken {
+                    return Poll::Ready(Err(error));
+                }
+                this.serving = true;
+                if let Err(error) = this.server.listen() {
+                    return Poll::Ready(Err(error));
+                }
+            }
+            if inner.state.with(|state| state.life == Life::Closed) {
+                return Poll::Ready(Err(TaskError::Cancelled.into()));
+            }
+            inner.closing.register(&mut this.place, cx.waker());
+            Poll::Pending
+        })
+        .map(|polled| polled?)
+    }
+}
+
+impl Drop for ServeForever {
+    fn drop(&mut self) {
+        self.server.inner.closing.leave(&mut self.place);
+        if self.serving {
+            self.server.inner.state.with(|state| state.forever = false);
+            self.server.close();
+        }
+    }
+}
+
+impl fmt::Debug for ServeForever {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ServeForever").field(&self.server).finish()
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the server is closed")
+}
+
+fn busy() -> io::Error {
+    let message = "the server is already being awaited on serve_forever()";
+    io::Error::new(io::ErrorKind::ResourceBusy, message)
+}

@@ -1,0 +1,338 @@
+//! How a server comes about.
+//!
+//! Owns: [`create_server`] and its options. Why: keyword arguments become chained setters of the
+//! same name, and awaiting starts it. Invariants: either all addresses are bound or none is; with
+//! port 0 all of them have the same port. asyncio's counterpart: `create_server`.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+
+use crate::endpoints::connect::loop_of;
+use crate::endpoints::endpoint::{Endpoint, Host};
+use crate::endpoints::error::EndpointError;
+use crate::endpoints::listening::Listening;
+use crate::endpoints::reserved::Reserved;
+use crate::endpoints::resolve::resolve;
+use crate::endpoints::server::{ProtocolFactory, Server};
+use crate::event_loop::{LoopHandle, Source};
+use crate::sys::{Address, ListenOptions, Listener};
+use crate::transports::Protocol;
+
+/// Serves `endpoint` with a protocol from `factory` for each connection. Mirrors
+/// `loop.create_server`; it runs on the loop that polls it.
+///
+/// Either all addresses are bound or none. Dropping the future before it is complete leaves nothing
+/// behind.
+///
+/// # Errors
+///
+/// An [`EndpointError`], as `io::Error`: an address is taken or not ours, a name has no address.
+/// [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
+///
+/// ```
+/// use evloop::{Protocol, Transport, create_server};
+///
+/// #[derive(Default)]
+/// struct Echo(Option<Transport>);
+///
+/// impl Protocol for Echo {
+///     fn connection_made(&mut self, transport: Transport) {
+///         self.0 = Some(transport);
+///     }
+///
+///     fn data_received(&mut self, data: &[u8]) {
+///         if let Some(transport) = &self.0 {
+///             transport.write(data);
+///         }
+///     }
+/// }
+///
+/// evloop::run(async {
+///     let server = create_server(Echo::default, ("127.0.0.1", 0)).backlog(1024).await?;
+///     println!("Serving on {:?}", server.sockets()[0]);
+///     server.close();
+///     server.wait_closed().await
+/// })?
+/// # ; Ok::<(), std::io::Error>(())
+/// ```
+pub fn create_server<P: Protocol>(
+    mut factory: impl FnMut() -> P + 'static,
+    endpoint: impl Into<Endpoint>,
+) -> CreateServer {
+    CreateServer {
+        factory: Box::new(move || Rc::new(RefCell::new(factory()))),
+        endpoint: endpoint.into(),
+        options: ListenOptions {
+            backlog: DEFAULT_BACKLOG,
+            reuse_address: true,
+            reuse_port: false,
+        },
+        start_serving: true,
+        loop_number: 0,
+    }
+}
+
+impl LoopHandle {
+    /// [`create_server`] for this loop: awaited on another one it is
+    /// [`NoRunningLoop`](crate::NoRunningLoop).
+    pub fn create_server<P: Protocol>(
+        &self,
+        factory: impl FnMut() -> P + 'static,
+        endpoint: impl Into<Endpoint>,
+    ) -> CreateServer {
+        CreateServer {
+            loop_number: self.number(),
+            ..create_server(factory, endpoint)
+        }
+    }
+}
+
+/// A server to be made: awaiting it makes it. Made by [`create_server`], whose keyword arguments
+/// are the setters here.
+#[must_use = "nothing happens until it is awaited"]
+pub struct CreateServer {
+    factory: ProtocolFactory,
+    endpoint: Endpoint,
+    options: ListenOptions,
+    start_serving: bool,
+    loop_number: u64,
+}
+
+impl CreateServer {
+    /// How many connections may wait in the kernel to be accepted; 100 by default. The system has
+    /// a bound of its own.
+    pub fn backlog(mut self, backlog: u32) -> Self {
+        self.options.backlog = backlog;
+        self
+    }
+
+    /// Whether an address may be served though connections of an earlier server linger on it
+    /// (`SO_REUSEADDR`); `true` by default.
+    pub fn reuse_address(mut self, reuse_address: bool) -> Self {
+        self.options.reuse_address = reuse_address;
+        self
+    }
+
+    /// Whether several sockets may serve the same address (`SO_REUSEPORT`); `false` by default.
+    pub fn reuse_port(mut self, reuse_port: bool) -> Self {
+        self.options.reuse_port = reuse_port;
+        self
+    }
+
+    /// Whether to accept at once, or only from [`Server::start_serving`] on; `true` by default.
+    pub fn start_serving(mut self, start_serving: bool) -> Self {
+        self.start_serving = start_serving;
+        self
+    }
+}
+
+impl IntoFuture for CreateServer {
+    type Output = io::Result<Server>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let handle = loop_of(self.loop_number)?;
+            let addresses = addresses(&handle, &self.endpoint).await?;
+            let bound = bind_all(&handle, &addresses, &self.options)?;
+            let server = Server::new(&handle, self.factory);
+            for bound in bound {
+                server.add(bound.into_listening(&handle));
+            }
+            if self.start_serving {
+                if let Err(error) = server.listen() {
+                    server.close();
+                    return Err(error);
+                }
+            }
+            Ok(server)
+        })
+    }
+}
+
+impl fmt::Debug for CreateServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateServer")
+            .field("endpoint", &self.endpoint)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An address to bind, and whether the server can do without it.
+struct Wanted {
+    address: SocketAddr,
+    /// One of "all interfaces", or one of a name's: a machine may lack a family.
+    optional: bool,
+}
+
+/// The addresses of all hosts, each once, in the order in which they were asked for.
+async fn addresses(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Vec<Wanted>> {
+    let port = endpoint.port();
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for host in endpoint.hosts() {
+        let (found, optional) = match host {
+            Host::Literal(address) => (vec![*address], false),
+            Host::Any => {
+                let all = [
+                    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+                    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+                ];
+                (all.to_vec(), true)
+            }
+            Host::Name(name) => (resolve(handle, name, port).await??, true),
+        };
+        for address in found {
+            if wanted.iter().all(|wanted| wanted.address != address) {
+                wanted.push(Wanted { address, optional });
+            }
+        }
+    }
+    if wanted.is_empty() {
+        let message = format!("no host to serve: {endpoint:?}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(wanted)
+}
+
+/// A bound socket with its place in the loop's table.
+struct Bound {
+    place: Reserved,
+    listener: Box<dyn Listener>,
+    address: Address,
+}
+
+fn bind_all(
+    handle: &LoopHandle,
+    wanted: &[Wanted],
+    options: &ListenOptions,
+) -> io::Result<Vec<Bound>> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match bind_once(handle, wanted, options) {
+            // The port that the system picked for one address is taken on another.
+            Err((_, true)) if attempts < PORT_ATTEMPTS => {}
+            Err((error, _)) => return Err(error.into()),
+            Ok(bound) => return Ok(bound),
+        }
+    }
+}
+
+/// Binds all or none. The error says whether another port may do.
+fn bind_once(
+    handle: &LoopHandle,
+    wanted: &[Wanted],
+    options: &ListenOptions,
+) -> Result<Vec<Bound>, (EndpointError, bool)> {
+    let mut bound: Vec<Bound> = Vec::new();
+    let mut picked = None;
+    let mut missing = None;
+    for Wanted { address, optional } in wanted {
+        let mut address = *address;
+        let follows = address.port() == 0 && picked.is_some();
+        if address.port() == 0 {
+            address.set_port(picked.unwrap_or(0));
+        }
+        let address = Address::from(address);
+        match Bound::new(handle, &address, options) {
+            Ok(socket) => {
+                picked = picked.or_else(|| socket.address.port());
+                bound.push(socket);
+            }
+            Err(source) if *optional && is_missing_family(&source) => {
+                log::info!("not serving {address}: {source}");
+                missing = Some(EndpointError::Bind { address, source });
+            }
+            Err(source) => {
+                let retry = follows && source.kind() == io::ErrorKind::AddrInUse;
+                return Err((EndpointError::Bind { address, source }, retry));
+            }
+        }
+    }
+    match missing {
+        Some(error) if bound.is_empty() => Err((error, false)),
+        _ => Ok(bound),
+    }
+}
+
+fn is_missing_family(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
+impl Bound {
+    fn new(handle: &LoopHandle, address: &Address, options: &ListenOptions) -> io::Result<Self> {
+        let place = Reserved::new(handle);
+        let listener = handle.driver(|driver| driver.bind(place.id(), address, options))?;
+        Ok(Self {
+            address: listener.local_address()?,
+            place,
+            listener,
+        })
+    }
+
+    fn into_listening(self, handle: &LoopHandle) -> Rc<Listening> {
+        let id = self.place.keep();
+        let listening = Listening::new(id, self.listener, self.address);
+        handle.insert(id, Rc::clone(&listening) as Rc<dyn Source>);
+        listening
+    }
+}
+
+/// asyncio's default.
+const DEFAULT_BACKLOG: u32 = 100;
+/// How many ports the system may pick until one is free for every address.
+const PORT_ATTEMPTS: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::{Wanted, addresses, bind_all};
+    use crate::endpoints::endpoint::Endpoint;
+    use crate::event_loop::{EventLoop, get_running_loop};
+    use crate::sys::ListenOptions;
+
+    const OPTIONS: ListenOptions = ListenOptions {
+        backlog: 8,
+        reuse_address: true,
+        reuse_port: false,
+    };
+
+    /// Set aside for documentation (RFC 5737), so it is nobody's: stands for the address of a
+    /// family that the machine lacks.
+    const NOT_OURS: ([u8; 4], u16) = ([192, 0, 2, 1], 0);
+
+    fn wanted(address: impl Into<SocketAddr>, optional: bool) -> Wanted {
+        Wanted {
+            address: address.into(),
+            optional,
+        }
+    }
+
+    #[test]
+    fn a_server_can_do_without_one_address_of_a_name_but_not_without_a_literal_one() {
+        let mut event_loop = EventLoop::new().unwrap();
+        event_loop.run_until_complete(async {
+            let handle = get_running_loop().unwrap();
+            let of_name = addresses(&handle, &Endpoint::from(("localhost", 0))).await;
+            assert!(of_name.unwrap().iter().all(|wanted| wanted.optional));
+            let literal = addresses(&handle, &Endpoint::from(("127.0.0.1", 0))).await;
+            assert!(literal.unwrap().iter().all(|wanted| !wanted.optional));
+
+            let ours = || wanted(([127, 0, 0, 1], 0), true);
+            let bound = bind_all(&handle, &[wanted(NOT_OURS, true), ours()], &OPTIONS);
+            assert_eq!(bound.unwrap().len(), 1);
+            let bound = bind_all(&handle, &[wanted(NOT_OURS, false), ours()], &OPTIONS);
+            assert!(bound.is_err());
+            let bound = bind_all(&handle, &[wanted(NOT_OURS, true)], &OPTIONS);
+            assert!(bound.is_err());
+        });
+    }
+}

@@ -1,0 +1,315 @@
+//! A connection in the loop's table: where events become calls of the protocol.
+//!
+//! Owns: [`Connection`], which pairs a transport's core with its protocol. Why: the protocol owns
+//! its transport, so somebody else has to own the protocol. Invariants: this is the only place
+//! where a protocol is borrowed; after every call into it the state is asked again; the entry
+//! leaves the table where `connection_lost` is delivered, and nowhere else. asyncio's
+//! counterpart: the read half of `_SelectorSocketTransport`, and `_call_connection_lost`.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use crate::event_loop::cells::Slot;
+use crate::event_loop::{Entry, ExceptionContext, LoopHandle, PanicError, Progress, Source};
+use crate::sansio::water_marks::Flow;
+use crate::sys::{Address, Readiness, SourceId, Stream};
+use crate::transports::contract::{Protocol, ProtocolSide, Transport};
+use crate::transports::core::{Core, Loss, Received};
+
+pub(crate) struct Connection {
+    transport: Transport,
+    protocol: Slot<Rc<RefCell<dyn Protocol>>>,
+    owner: Option<Rc<dyn Owner>>,
+}
+
+/// Whoever counts connections: a server.
+pub(crate) trait Owner {
+    /// A connection begins.
+    fn attach(&self, transport: &Transport);
+    /// A connection is over; its `connection_lost` has been delivered.
+    fn detach(&self, transport: &Transport);
+}
+
+/// What a connection is made of.
+pub(crate) struct Parts {
+    pub(crate) id: SourceId,
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) peer: Address,
+    /// Our own address, where it is known without asking.
+    pub(crate) sock_name: Option<Address>,
+    /// What is known of the socket's readiness.
+    pub(crate) ready: Readiness,
+    pub(crate) owner: Option<Rc<dyn Owner>>,
+}
+
+impl Connection {
+    /// Puts a connection into the loop's table and queues `connection_made`, from which the
+    /// beginning of reading follows.
+    pub(crate) fn start(
+        handle: &LoopHandle,
+        parts: Parts,
+        protocol: Rc<RefCell<dyn Protocol>>,
+    ) -> Transport {
+        let id = parts.id;
+        let connection = Rc::new_cyclic(|weak: &Weak<Self>| {
+            let core = Core::new(
+                handle.downgrade(),
+                id,
+                parts.stream,
+                (parts.peer, parts.sock_name),
+                parts.ready,
+            );
+            Self {
+                transport: Transport::new(core, weak.clone()),
+                protocol: Slot::new(Some(protocol)),
+                owner: parts.owner,
+            }
+        });
+        if let Some(owner) = &connection.owner {
+            owner.attach(&connection.transport);
+        }
+        let transport = connection.transport.clone();
+        handle.insert(id, connection);
+        handle.enqueue(id, Entry::Made);
+        transport
+    }
+
+    fn core(&self) -> &Core {
+        self.transport.core()
+    }
+
+    /// Delivers `connection_lost` and lets everything go.
+    fn lost(self: Rc<Self>, handle: &LoopHandle) {
+        if !self.core().deliver_loss() {
+            return;
+        }
+        let error = self.core().loss().and_then(|loss| loss.error());
+        self.call(handle, "connection_lost", |protocol| {
+            protocol.connection_lost(error);
+        });
+        drop(self.core().take_stream());
+        handle.descriptor_freed();
+        let entry = handle.remove(self.core().id());
+        let protocol = self.protocol.take();
+        if let Some(owner) = &self.owner {
+            handle.enter_reporting("Exception in a waker", || owner.detach(&self.transport));
+        }
+        // Apart, since the last connection of a server drops the server's factory as well: a
+        // second panic in one drop would end the process.
+        handle.enter_quietly(|| drop(protocol));
+        handle.enter_quietly(|| drop((entry, self)));
+    }
+
+    /// Tells the protocol what became of writing.
+    fn tell(&self, handle: &LoopHandle) {
+        while let Some(flow) = self.core().take_notice() {
+            match flow {
+                Flow::Pause => {
+                    self.call_forgiving(handle, "pause_writing", Protocol::pause_writing);
+                }
+                Flow::Resume => {
+                    self.call_forgiving(handle, "resume_writing", Protocol::resume_writing);
+                }
+            }
+        }
+    }
+
+    /// Receives and delivers, a bounded amount.
+    fn read(&self, handle: &LoopHandle) {
+        for _ in 0..RECEIVES_PER_VISIT {
+            if !self.core().wants_to_read() {
+                return;
+            }
+            let full = handle.lend_read_buffer(|buffer| match self.core().receive(buffer) {
+                Received::Bytes(n) => {
+                    let bytes = &buffer[..n];
+                    self.call(handle, "data_received", |protocol| {
+                        protocol.data_received(bytes);
+                    });
+                    n == buffer.len()
+                }
+                Received::Eof => {
+                    let kept_open = self.call(handle, "eof_received", Protocol::eof_received);
+                    if kept_open == Some(false) {
+                        self.core().close();
+                    }
+                    false
+                }
+                Received::Blocked => false,
+                Received::Failed(error) => {
+                    self.core().fail(error);
+                    false
+                }
+            });
+            if full {
+                // A whole buffer is enough for one turn: others wait.
+                return;
+            }
+        }
+    }
+
+    /// Calls the protocol; a failure is reported and ends the connection.
+    fn call<R>(
+        &self,
+        handle: &LoopHandle,
+        method: &'static str,
+        f: impl FnOnce(&mut dyn Protocol) -> R,
+    ) -> Option<R> {
+        match self.enter(handle, f)? {
+            Ok(result) => Some(result),
+            Err(fault) => {
+                self.report(
+                    handle,
+                    format!("Fatal error: protocol.{method}() call failed."),
+                    &fault,
+                );
+                self.core()
+                    .lose(Loss::Failed(Arc::new(io::Error::other(fault))));
+                None
+            }
+        }
+    }
+
+    /// Tells the protocol about its buffer; a panic is reported, and the connection goes on.
+    fn call_forgiving(
+        &self,
+        handle: &LoopHandle,
+        method: &'static str,
+        f: impl FnOnce(&mut dyn Protocol),
+    ) {
+        if let Some(Err(fault)) = self.enter(handle, f) {
+            self.report(handle, format!("protocol.{method}() failed"), &fault);
+            if matches!(fault, Fault::Borrowed) {
+                self.core().lose(Loss::Aborted);
+            }
+        }
+    }
+
+    fn report(&self, handle: &LoopHandle, message: String, fault: &Fault) {
+        let context = ExceptionContext::new(message).subject(self.transport.clone());
+        handle.report(&match fault {
+            Fault::Panic(error) => context.error(error.clone()),
+            Fault::Borrowed => context.error(fault.clone()),
+        });
+    }
+
+    /// The one place where a protocol is borrowed, for as long as one of its methods runs.
+    fn enter<R>(
+        &self,
+        handle: &LoopHandle,
+        f: impl FnOnce(&mut dyn Protocol) -> R,
+    ) -> Option<Result<R, Fault>> {
+        let protocol = self.protocol.get()?;
+        let outcome = handle.enter(move || {
+            let outcome = match protocol.try_borrow_mut() {
+                Ok(mut protocol) => Ok(f(&mut *protocol)),
+                Err(_) => Err(Fault::Borrowed),
+            };
+            // The last one, if the protocol was replaced meanwhile: user code, inside the door.
+            drop(protocol);
+            outcome
+        });
+        Some(match outcome {
+            Ok(outcome) => outcome,
+            Err(payload) => Err(Fault::Panic(PanicError::new(&*payload))),
+        })
+    }
+}
+
+impl Source for Connection {
+    fn serve(self: Rc<Self>, handle: &LoopHandle, event: Option<Readiness>) -> Progress {
+        if self.core().is_lost() {
+            return Progress::Done;
+        }
+        if let Some(event) = event {
+            self.core().note_readiness(event);
+        }
+        self.read(handle);
+        if event.is_some_and(|event| event.error) && self.core().has_ended() {
+            self.core().look_for_reset();
+        }
+        if event.is_some_and(|event| event.write) && self.core().waits_for_room() {
+            self.core().flush();
+            self.core().note_drained();
+            self.tell(handle);
+            // `resume_writing` may have written more; only now it is the end, if it is one.
+            self.core().send();
+        }
+        if self.core().wants_to_read() {
+            Progress::Again
+        } else {
+            Progress::Done
+        }
+    }
+
+    fn run(self: Rc<Self>, handle: &LoopHandle, entry: Entry) {
+        match entry {
+            Entry::Made => {
+                let transport = self.transport.clone();
+                self.call(handle, "connection_made", |p| p.connection_made(transport));
+                // Behind what it has queued, and behind whoever waits for the connection: both
+                // come before the first bytes.
+                handle.enqueue(self.core().id(), Entry::Begin);
+            }
+            Entry::Begin => self.core().begin_reading(),
+            Entry::Flow => self.tell(handle),
+            Entry::Lost => self.lost(handle),
+        }
+    }
+
+    fn settle(self: Rc<Self>, handle: &LoopHandle) {
+        self.core().clear_note();
+        self.core().send();
+        if handle.is_running() {
+            self.tell(handle);
+        } else {
+            // Somebody wrote between two runs: callbacks wait for the next one.
+            self.core().queue_notice();
+        }
+    }
+
+    fn abandon(self: Rc<Self>) {
+        self.core().abort();
+        drop(self.core().take_stream());
+        drop(self.protocol.take());
+    }
+}
+
+impl ProtocolSide for Connection {
+    fn protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>> {
+        self.protocol.get()
+    }
+
+    fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
+        drop(self.protocol.put(protocol));
+    }
+}
+
+/// Why a call of a protocol came to nothing.
+#[derive(Clone, Debug)]
+enum Fault {
+    Panic(PanicError),
+    Borrowed,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panic(error) => error.fmt(f),
+            Self::Borrowed => f.write_str(
+                "the protocol was borrowed when the loop had to call it: borrow it for a moment, \
+                 never over an await",
+            ),
+        }
+    }
+}
+
+impl Error for Fault {}
+
+/// After an event that said "closed", reading goes on to the end, a short read or not. This is
+/// how long it may go on for.
+const RECEIVES_PER_VISIT: usize = 16;

@@ -1,0 +1,312 @@
+//! Both sides of the contract, since each names the other.
+//!
+//! Owns: [`Protocol`], named in past participles, since the loop tells it what has happened;
+//! [`Transport`], named in imperatives, since the user tells it what to do; [`ExtraInfo`], the
+//! keys of what a transport knows. Why: who calls whom can be read from the grammar. Invariants:
+//! no method of a transport calls user code; a transport kept after the end of its connection is
+//! a husk that answers and ignores. asyncio's counterpart: `asyncio.Protocol`,
+//! `asyncio.Transport`.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use crate::sys::SourceId;
+use crate::transports::core::Core;
+
+/// Receives what happens on a connection. Mirrors `asyncio.Protocol`.
+///
+/// The methods are called by the loop, one at a time, never from inside a call that the protocol
+/// makes; so they take `&mut self`, and a protocol is plain fields. A panic in one of them is
+/// reported to the exception handler and costs this connection only.
+///
+/// A protocol lives in an `Rc<RefCell<_>>`, so that others can look at it. Whoever does borrows
+/// it for a moment and never over an `.await`: a protocol that is found borrowed when it has to
+/// be called is a bug that is reported, and its connection is aborted.
+///
+/// ```
+/// use evloop::{Protocol, Transport};
+///
+/// #[derive(Default)]
+/// struct Echo {
+///     transport: Option<Transport>,
+/// }
+///
+/// impl Protocol for Echo {
+///     fn connection_made(&mut self, transport: Transport) {
+///         self.transport = Some(transport);
+///     }
+///
+///     fn data_received(&mut self, data: &[u8]) {
+///         if let Some(transport) = &self.transport {
+///             transport.write(data);
+///         }
+///     }
+/// }
+/// ```
+pub trait Protocol: 'static {
+    /// The connection is there. Called once, before everything else.
+    fn connection_made(&mut self, transport: Transport) {
+        drop(transport);
+    }
+
+    /// Bytes arrived: at least one, cut as the system cut them.
+    fn data_received(&mut self, data: &[u8]) {
+        let _ = data;
+    }
+
+    /// The peer will send no more. Called at most once. `true` keeps the connection open for
+    /// writing; `false`, which is the default, closes it after what was written is sent.
+    fn eof_received(&mut self) -> bool {
+        false
+    }
+
+    /// The connection is over. Called once for every `connection_made`, last of all. `None` after
+    /// a close or an abort of ours and after the peer's regular end, else what ended it.
+    fn connection_lost(&mut self, exc: Option<Arc<io::Error>>) {
+        let _ = exc;
+    }
+
+    /// More than the high-water mark of bytes waits to be sent: please write no more. It is
+    /// called when the step that wrote has ended, before anything else runs.
+    fn pause_writing(&mut self) {}
+
+    /// The waiting bytes have fallen to the low-water mark: please go on.
+    fn resume_writing(&mut self) {}
+}
+
+/// A connection as its protocol sees it. Mirrors `asyncio.Transport`.
+///
+/// Cheap to clone; neither `Send` nor `Sync`. Dropping it does not close the connection.
+///
+/// Writes of one step (a callback, or a task's way from one await to the next) leave together
+/// when the step ends, in one system call. Whoever asks where the bytes are sends them first:
+/// [`close`](Self::close), [`abort`](Self::abort), [`write_eof`](Self::write_eof),
+/// [`get_write_buffer_size`](Self::get_write_buffer_size) and
+/// [`set_write_buffer_limits`](Self::set_write_buffer_limits). A step that goes on computing for
+/// long after a write lets its bytes wait.
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<evloop::Transport>();
+/// ```
+///
+/// ```compile_fail
+/// fn sync<T: Sync>() {}
+/// sync::<evloop::Transport>();
+/// ```
+#[derive(Clone)]
+pub struct Transport {
+    inner: Rc<TransportInner>,
+}
+
+/// One pointer for a handle: a connection keeps several of them.
+struct TransportInner {
+    core: Core,
+    /// Where the protocol is, for as long as there is one.
+    side: Weak<dyn ProtocolSide>,
+}
+
+/// The end of the connection that holds the protocol.
+pub(crate) trait ProtocolSide {
+    fn protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>>;
+    fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>);
+}
+
+impl Transport {
+    pub(crate) fn new(core: Core, side: Weak<dyn ProtocolSide>) -> Self {
+        Self {
+            inner: Rc::new(TransportInner { core, side }),
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.inner.core
+    }
+
+    pub(crate) fn id(&self) -> SourceId {
+        self.core().id()
+    }
+
+    /// Sends `data`, as soon as the step ends and the system takes it. Never blocks, and never
+    /// fails: a broken connection shows in `connection_lost`. On a connection that is lost the
+    /// bytes are ignored, and the fifth such write and later ones are logged. Mirrors
+    /// `Transport.write`.
+    ///
+    /// # Panics
+    ///
+    /// After [`write_eof`](Self::write_eof), as asyncio raises; see
+    /// [`try_write`](Self::try_write).
+    #[track_caller]
+    pub fn write(&self, data: &[u8]) {
+        assert!(
+            !self.core().eof_asked(),
+            "Cannot call write() after write_eof()"
+        );
+        self.core().write([data]);
+    }
+
+    /// [`write`](Self::write) for those who cannot know whether the writing side was ended.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe` after [`write_eof`](Self::write_eof); nothing is written.
+    pub fn try_write(&self, data: &[u8]) -> io::Result<()> {
+        if self.core().eof_asked() {
+            let message = "Cannot call write() after write_eof()";
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, message));
+        }
+        self.core().write([data]);
+        Ok(())
+    }
+
+    /// [`write`](Self::write)s several pieces, in order. Mirrors `Transport.writelines`.
+    ///
+    /// # Panics
+    ///
+    /// After [`write_eof`](Self::write_eof).
+    #[track_caller]
+    pub fn writelines<I>(&self, lines: I)
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        assert!(
+            !self.core().eof_asked(),
+            "Cannot call writelines() after write_eof()"
+        );
+        // Collected first: the iterator is user code, and may write itself.
+        let lines: Vec<I::Item> = lines.into_iter().collect();
+        let lines: Vec<&[u8]> = lines.iter().map(AsRef::as_ref).collect();
+        self.core().write(lines);
+    }
+
+    /// Ends the writing side after what was written is sent; reading goes on. Does nothing if it
+    /// was ended before or the transport is closing. Mirrors `Transport.write_eof`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where [`can_write_eof`](Self::can_write_eof) is false.
+    pub fn write_eof(&self) -> io::Result<()> {
+        self.core().write_eof();
+        Ok(())
+    }
+
+    /// Whether this kind of transport can end its writing side alone. Mirrors
+    /// `Transport.can_write_eof`.
+    pub fn can_write_eof(&self) -> bool {
+        true
+    }
+
+    /// Closes the connection after what was written is sent; nothing is received any more.
+    /// `connection_lost` follows from the loop, with `None`. Mirrors `Transport.close`.
+    ///
+    /// A peer that does not read keeps a closing connection open; [`abort`](Self::abort) does
+    /// not wait.
+    pub fn close(&self) {
+        self.core().close();
+    }
+
+    /// Closes the connection at once; what is not sent yet is lost, but for one attempt.
+    /// `connection_lost` follows from the loop, with `None`. Mirrors `Transport.abort`.
+    pub fn abort(&self) {
+        self.core().abort();
+    }
+
+    /// Whether the connection is closing or closed. Mirrors `Transport.is_closing`.
+    pub fn is_closing(&self) -> bool {
+        self.core().is_closing()
+    }
+
+    /// Stops receiving, and with it noticing that the peer is gone. Allowed in any state.
+    /// Mirrors `Transport.pause_reading`.
+    pub fn pause_reading(&self) {
+        self.core().pause_reading();
+    }
+
+    /// Goes on receiving. Allowed in any state. Mirrors `Transport.resume_reading`.
+    pub fn resume_reading(&self) {
+        self.core().resume_reading();
+    }
+
+    /// Whether the transport is neither paused nor closing. Mirrors `Transport.is_reading`.
+    pub fn is_reading(&self) -> bool {
+        self.core().is_reading()
+    }
+
+    /// Sets the marks for flow control, in bytes: above `high` waiting bytes the protocol's
+    /// `pause_writing` is called, at `low` its `resume_writing`.
+    ///
+    /// Without `high` it is 64 KiB, or four times `low`; without `low` it is a quarter of
+    /// `high`. A change that crosses the bytes that wait now is told from the queue, in both
+    /// directions. Mirrors `Transport.set_write_buffer_limits`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if `low` is above `high`.
+    pub fn set_write_buffer_limits(
+        &self,
+        high: impl Into<Option<usize>>,
+        low: impl Into<Option<usize>>,
+    ) -> io::Result<()> {
+        self.core().set_limits(high.into(), low.into())
+    }
+
+    /// The marks, in bytes, as (low, high). Mirrors `Transport.get_write_buffer_limits`.
+    pub fn get_write_buffer_limits(&self) -> (usize, usize) {
+        self.core().limits()
+    }
+
+    /// How many bytes wait to be sent, after an attempt to send them. Mirrors
+    /// `Transport.get_write_buffer_size`.
+    pub fn get_write_buffer_size(&self) -> usize {
+        self.core().send();
+        self.core().unsent()
+    }
+
+    /// What is known about the connection; still answered after its end. Mirrors
+    /// `Transport.get_extra_info`, with types for names: [`PeerName`](crate::PeerName),
+    /// [`SockName`](crate::SockName).
+    pub fn get_extra_info<K: ExtraInfo>(&self, key: K) -> Option<K::Value> {
+        key.look_up(self)
+    }
+
+    /// Hands what happens from now on to another protocol. Its `connection_made` is not called.
+    /// Inside `data_received` the change takes effect with the next chunk. Does nothing after the
+    /// end of the connection. Mirrors `Transport.set_protocol`.
+    pub fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
+        if let Some(side) = self.inner.side.upgrade() {
+            side.set_protocol(protocol);
+        }
+    }
+
+    /// The current protocol; `None` after the end of the connection. Mirrors
+    /// `Transport.get_protocol`.
+    pub fn get_protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>> {
+        self.inner.side.upgrade()?.protocol()
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Transport");
+        debug.field("peername", self.core().peer_name());
+        if let Some(name) = self.core().sock_name() {
+            debug.field("sockname", &name);
+        }
+        debug
+            .field("closing", &self.is_closing())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key of [`Transport::get_extra_info`].
+pub trait ExtraInfo {
+    /// What is known under this key.
+    type Value;
+
+    /// Looks it up.
+    fn look_up(self, transport: &Transport) -> Option<Self::Value>;
+}
