@@ -1,5 +1,47 @@
 //! Python asyncio's architecture, by hand, in Rust: a single-threaded event loop on [`mio`],
 //! transports and protocols above it, and streams to read and write with `await`.
+//!
+//! ```
+//! use evloop::{StreamReader, StreamWriter, open_connection, start_server};
+//!
+//! async fn handle_echo(mut reader: StreamReader, writer: StreamWriter) -> std::io::Result<()> {
+//!     let line = reader.readline().await?;
+//!     writer.write(&line);
+//!     writer.drain().await?;
+//!     writer.close();
+//!     writer.wait_closed().await
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     evloop::run(async {
+//!         let server = start_server(handle_echo, ("127.0.0.1", 0)).await?;
+//!         let port = server.sockets()[0].port().unwrap();
+//!
+//!         let (mut reader, writer) = open_connection(("127.0.0.1", port)).await?;
+//!         writer.write(b"hello\n");
+//!         assert_eq!(reader.readline().await?, b"hello\n");
+//!
+//!         server.close();
+//!         server.close_clients();
+//!         server.wait_closed().await
+//!     })?
+//! }
+//! ```
+//!
+//! # Where to begin
+//!
+//! | for | see |
+//! |---|---|
+//! | a program in one call | [`run`] |
+//! | a loop to run and stop | [`EventLoop`], [`LoopHandle`] |
+//! | bytes with `await` | [`open_connection`], [`start_server`], [`StreamReader`], [`StreamWriter`] |
+//! | bytes with callbacks | [`create_connection`], [`create_server`], [`Protocol`], [`Transport`] |
+//! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
+//! | other threads | [`ThreadsafeHandle`] |
+//! | what went wrong | [`ExceptionContext`], [`ReadError`], [`EndpointError`] |
+//!
+//! Names are asyncio's for asyncio's things, and mean the same. Nothing is `Send`: a loop, and
+//! all that belongs to it, stays on its thread. There is no `unsafe` in this crate.
 #![forbid(unsafe_code)]
 
 #[cfg(windows)]
@@ -12,6 +54,7 @@ mod endpoints;
 mod event_loop;
 mod runner;
 mod sansio;
+mod streams;
 mod sys;
 mod tasks;
 mod transports;
@@ -25,6 +68,11 @@ pub use crate::event_loop::{
     PanicError, ThreadsafeHandle, TimerHandle, get_running_loop,
 };
 pub use crate::runner::run;
+pub use crate::streams::{
+    AsyncCallback, ClientConnectedCb, Completion, FeedError, IncompleteReadError,
+    LimitOverrunError, Lines, OpenConnection, Outcome, PlainCallback, ReadError, StartServer,
+    StreamFeeder, StreamReader, StreamReaderProtocol, StreamWriter, open_connection, start_server,
+};
 pub use crate::sys::{Address, numbers as signals};
 pub use crate::tasks::{
     IntoTask, InvalidStateError, Sleep, Task, TaskError, TimeoutError, Waiter, sleep, sleep_until,

@@ -1,0 +1,26 @@
+//! Streams: bytes to read and write with `await`.
+//!
+//! Owns: [`StreamReader`], [`StreamWriter`], [`StreamReaderProtocol`], [`open_connection`],
+//! [`start_server`]. Why: most programs want to read a line, not to be told of a chunk.
+//! Invariants: a protocol like any other, over the public side of a transport; bytes leave the
+//! buffer only with the value that returns them, so every read may be dropped; the buffer stays
+//! near its limit, since reading stops above it. asyncio's counterpart: `asyncio.streams`.
+
+mod callback;
+mod error;
+mod feeder;
+mod open;
+mod protocol;
+mod reader;
+mod start;
+mod state;
+mod writer;
+
+pub use self::callback::{AsyncCallback, ClientConnectedCb, Completion, Outcome, PlainCallback};
+pub use self::error::{FeedError, IncompleteReadError, LimitOverrunError, ReadError};
+pub use self::feeder::StreamFeeder;
+pub use self::open::{OpenConnection, open_connection};
+pub use self::protocol::StreamReaderProtocol;
+pub use self::reader::{Lines, StreamReader};
+pub use self::start::{StartServer, start_server};
+pub use self::writer::StreamWriter;

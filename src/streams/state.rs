@@ -1,0 +1,219 @@
+//! What a reader, its feeder, its writer and its protocol share.
+//!
+//! Owns: [`StreamState`], one allocation for a stream. Why: a stream has two sides that are fed
+//! and ended by one protocol. Invariants: one wait for data at a time; the stored error and the
+//! end are looked at after every wake; wakers and transports are called with nothing borrowed.
+//! asyncio's counterpart: the fields of `StreamReader` and `FlowControlMixin`.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::event_loop::cells::{Shared, Slot};
+use crate::sansio::read_buffer::ReadBuffer;
+use crate::streams::error::FeedError;
+use crate::tasks::WakerSet;
+use crate::transports::Transport;
+
+pub(crate) struct StreamState {
+    pub(crate) input: Shared<Input>,
+    /// Who waits for data. It stays here between waits; `waiting` says whether it is wanted.
+    waiter: Slot<Waker>,
+    waiting: Cell<bool>,
+    /// Who waits in `drain`.
+    pub(crate) drains: WakerSet,
+    /// Who waits in `wait_closed`.
+    pub(crate) closes: WakerSet,
+    /// Set once, when the connection is over.
+    closed: Shared<Option<Result<(), Arc<io::Error>>>>,
+}
+
+/// The reading side.
+pub(crate) struct Input {
+    pub(crate) buffer: ReadBuffer,
+    pub(crate) limit: usize,
+    pub(crate) eof: bool,
+    /// Reported by every read.
+    pub(crate) exception: Option<Exception>,
+    transport: Option<Transport>,
+    /// We have paused the transport.
+    paused: bool,
+    /// The reader is gone: what arrives is dropped.
+    discarding: bool,
+}
+
+/// An error that reads report.
+#[derive(Clone)]
+pub(crate) struct Exception {
+    pub(crate) error: Arc<io::Error>,
+    /// The connection was lost: what arrived before comes first. One that was set by hand is
+    /// reported at once.
+    pub(crate) after_data: bool,
+}
+
+impl StreamState {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            input: Shared::new(Input {
+                buffer: ReadBuffer::default(),
+                limit,
+                eof: false,
+                exception: None,
+                transport: None,
+                paused: false,
+                discarding: false,
+            }),
+            waiter: Slot::default(),
+            waiting: Cell::new(false),
+            drains: WakerSet::default(),
+            closes: WakerSet::default(),
+            closed: Shared::new(None),
+        }
+    }
+
+    /// The number of the loop that feeds this stream; 0 if it has no transport.
+    pub(crate) fn loop_number(&self) -> u64 {
+        self.input.with(|input| {
+            let transport = input.transport.as_ref();
+            transport.map_or(0, |transport| transport.core().handle().number())
+        })
+    }
+
+    // Feeding.
+
+    pub(crate) fn feed_data(&self, data: &[u8]) -> Result<(), FeedError> {
+        let pause = self.input.with(|input| {
+            if input.eof {
+                return Err(FeedError::AfterEof);
+            }
+            if input.discarding {
+                return Ok(None);
+            }
+            input.buffer.extend(data);
+            let full = input.buffer.len() > input.limit.saturating_mul(2);
+            if full && !input.paused {
+                input.paused = input.transport.is_some();
+                return Ok(input.transport.clone());
+            }
+            Ok(None)
+        })?;
+        if !data.is_empty() {
+            self.wake_reader();
+        }
+        if let Some(transport) = pause {
+            transport.pause_reading();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn feed_eof(&self) {
+        self.input.with(|input| input.eof = true);
+        self.wake_reader();
+    }
+
+    pub(crate) fn set_exception(&self, exception: Exception) {
+        let old = self.input.with(|input| input.exception.replace(exception));
+        drop(old);
+        self.wake_reader();
+    }
+
+    pub(crate) fn set_transport(&self, transport: Transport) -> Result<(), FeedError> {
+        self.input.with(|input| {
+            if input.transport.is_some() {
+                return Err(FeedError::TransportAlreadySet);
+            }
+            input.transport = Some(transport);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn exception(&self) -> Option<Arc<io::Error>> {
+        self.input.with(|input| {
+            input
+                .exception
+                .as_ref()
+                .map(|exception| Arc::clone(&exception.error))
+        })
+    }
+
+    // Reading.
+
+    /// After bytes have left the buffer: goes on receiving once it is down to the limit.
+    pub(crate) fn resume_if_low(&self) {
+        let transport = self.input.with(|input| {
+            if input.buffer.len() <= input.limit {
+                input.unpause()
+            } else {
+                None
+            }
+        });
+        if let Some(transport) = transport {
+            transport.resume_reading();
+        }
+    }
+
+    /// Before waiting: goes on receiving in any case, since what is wanted may be larger than
+    /// the buffer is otherwise allowed to grow.
+    pub(crate) fn wait_for_data(&self, waker: &Waker) {
+        let known = self.waiter.lend(|old| old.will_wake(waker)) == Some(true);
+        if !known {
+            drop(self.waiter.put(waker.clone()));
+        }
+        self.waiting.set(true);
+        let transport = self.input.with(Input::unpause);
+        if let Some(transport) = transport {
+            transport.resume_reading();
+        }
+    }
+
+    fn wake_reader(&self) {
+        if self.waiting.replace(false) {
+            self.waiter.lend(|waker| waker.wake_by_ref());
+        }
+    }
+
+    /// The reader is gone. The connection still has to see its end, so reading goes on.
+    pub(crate) fn discard(&self) {
+        let (transport, buffer) = self.input.with(|input| {
+            input.discarding = true;
+            (input.unpause(), std::mem::take(&mut input.buffer))
+        });
+        drop((self.waiter.take(), buffer));
+        if let Some(transport) = transport {
+            transport.resume_reading();
+        }
+    }
+
+    // The end.
+
+    /// The connection is over. The error comes after what was received before it.
+    pub(crate) fn connection_lost(&self, error: Option<Arc<io::Error>>) {
+        match &error {
+            None => self.feed_eof(),
+            Some(error) => self.set_exception(Exception {
+                error: Arc::clone(error),
+                after_data: true,
+            }),
+        }
+        self.closed
+            .with(|closed| *closed = Some(error.map_or(Ok(()), Err)));
+        self.closes.wake_all();
+        self.drains.wake_all();
+    }
+
+    pub(crate) fn closed(&self) -> Option<Result<(), Arc<io::Error>>> {
+        self.closed.with(|closed| closed.clone())
+    }
+}
+
+impl Input {
+    /// The transport, if it was paused by us: it is to go on.
+    fn unpause(&mut self) -> Option<Transport> {
+        if std::mem::replace(&mut self.paused, false) {
+            self.transport.clone()
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Writing.
+//!
+//! Owns: [`StreamWriter`]. Why: a transport never waits, a writer does: for room, and for the
+//! end. Invariants: `drain` asks the transport, not a flag of the protocol; a lost connection is
+//! reported by every `drain` and every `wait_closed`, with the first cause. asyncio's
+//! counterpart: `asyncio.StreamWriter`.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::event_loop::running;
+use crate::streams::error::again;
+use crate::streams::state::StreamState;
+use crate::tasks::Waiting;
+use crate::transports::{ExtraInfo, Loss, Transport};
+
+/// The writing side of a stream. Mirrors `asyncio.StreamWriter`.
+///
+/// All methods take `&self`, so several tasks may share a writer in an `Rc`:
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// use evloop::{StreamWriter, get_running_loop};
+///
+/// async fn broadcast(writers: &[Rc<StreamWriter>], message: &'static [u8]) {
+///     for writer in writers {
+///         writer.write(message);
+///     }
+///     for writer in writers {
+///         let writer = Rc::clone(writer);
+///         let handle = get_running_loop().unwrap();
+///         drop(handle.create_task(async move { writer.drain().await }));
+///     }
+/// }
+/// ```
+///
+/// Dropping it (the last `Rc`) closes the connection after what was written is sent.
+///
+/// Neither `Send` nor `Sync`:
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<evloop::StreamWriter>();
+/// ```
+///
+/// ```compile_fail
+/// fn sync<T: Sync>() {}
+/// sync::<evloop::StreamWriter>();
+/// ```
+pub struct StreamWriter {
+    transport: Transport,
+    state: Rc<StreamState>,
+}
+
+impl StreamWriter {
+    pub(crate) fn on(transport: Transport, state: Rc<StreamState>) -> Self {
+        Self { transport, state }
+    }
+
+    /// The transport. Mirrors `StreamWriter.transport`.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// [`Transport::write`]: never blocks, never fails. Mirrors `StreamWriter.write`.
+    ///
+    /// # Panics
+    ///
+    /// After [`write_eof`](Self::write_eof).
+    #[track_caller]
+    pub fn write(&self, data: &[u8]) {
+        self.transport.write(data);
+    }
+
+    /// [`Transport::writelines`]. Mirrors `StreamWriter.writelines`.
+    ///
+    /// # Panics
+    ///
+    /// After [`write_eof`](Self::write_eof).
+    #[track_caller]
+    pub fn writelines<I>(&self, lines: I)
+    where
+        I: IntoIterator,
+        I::Item: AsRef<[u8]>,
+    {
+        self.transport.writelines(lines);
+    }
+
+    /// Waits until there is room to write: below the high-water mark it returns at once, above
+    /// it when the waiting bytes have fallen to the low-water mark. Several tasks may wait.
+    /// Cancellation-safe. Mirrors `StreamWriter.drain`.
+    ///
+    /// Below the mark it sends nothing: what this step wrote leaves when the step ends.
+    ///
+    /// # Errors
+    ///
+    /// What broke the connection, every time; `ConnectionReset` after a close of ours,
+    /// `ConnectionAborted` after an abort. [`NoRunningLoop`](crate::NoRunningLoop) outside its
+    /// loop.
+    pub async fn drain(&self) -> io::Result<()> {
+        let mut waiting = Waiting::on(&self.state.drains);
+        let mut yielded = false;
+        poll_fn(|cx| {
+            running::poll_leaf(self.loop_number(), cx, |cx| {
+                self.poll_drain(cx, &mut waiting, &mut yielded)
+            })
+        })
+        .await?
+    }
+
+    /// Ends the writing side after what was written is sent; reading goes on. Mirrors
+    /// `StreamWriter.write_eof`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where [`can_write_eof`](Self::can_write_eof) is false.
+    pub fn write_eof(&self) -> io::Result<()> {
+        self.transport.write_eof()
+    }
+
+    /// Whether the writing side can be ended alone. Mirrors `StreamWriter.can_write_eof`.
+    pub fn can_write_eof(&self) -> bool {
+        self.transport.can_write_eof()
+    }
+
+    /// Closes the connection after what was written is sent. Reads see the end of the stream.
+    /// Mirrors `StreamWriter.close`.
+    pub fn close(&self) {
+        self.transport.close();
+    }
+
+    /// Whether the connection is closing or closed. Mirrors `StreamWriter.is_closing`.
+    pub fn is_closing(&self) -> bool {
+        self.transport.is_closing()
+    }
+
+    /// Waits until the connection is over. Any number of tasks may wait, any number of times;
+    /// call [`close`](Self::close) first. Cancellation-safe. Mirrors `StreamWriter.wait_closed`.
+    ///
+    /// # Errors
+    ///
+    /// What broke the connection, every time; none after a close or an abort of ours.
+    /// [`NoRunningLoop`](crate::NoRunningLoop) outside its loop.
+    pub async fn wait_closed(&self) -> io::Result<()> {
+        let mut waiting = Waiting::on(&self.state.closes);
+        poll_fn(|cx| {
+            running::poll_leaf(self.loop_number(), cx, |cx| match self.state.closed() {
+                Some(Ok(())) => Poll::Ready(Ok(())),
+                Some(Err(error)) => Poll::Ready(Err(again(&error))),
+                None => waiting.wait(cx),
+            })
+        })
+        .await?
+    }
+
+    /// [`Transport::get_extra_info`]. Mirrors `StreamWriter.get_extra_info`.
+    pub fn get_extra_info<K: ExtraInfo>(&self, key: K) -> Option<K::Value> {
+        self.transport.get_extra_info(key)
+    }
+
+    fn poll_drain(
+        &self,
+        cx: &mut Context<'_>,
+        waiting: &mut Waiting<'_>,
+        yielded: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        let core = self.transport.core();
+        if core.is_congested() {
+            core.send();
+        }
+        if let Some(error) = self.state.exception() {
+            return Poll::Ready(Err(again(&error)));
+        }
+        match core.loss() {
+            Some(Loss::Failed(error)) => return Poll::Ready(Err(again(&error))),
+            Some(Loss::Aborted) => {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            // It waited for room, and `close` has sent everything meanwhile.
+            Some(Loss::Closed) if waiting.has_begun() => return Poll::Ready(Ok(())),
+            Some(Loss::Closed) => return Poll::Ready(Err(connection_lost())),
+            None => {}
+        }
+        if core.is_closing() && !*yielded {
+            // Once, so that a loop of writes and drains on a closing transport lets it close.
+            *yielded = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if core.is_write_paused() {
+            return waiting.wait(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn loop_number(&self) -> u64 {
+        self.transport.core().handle().number()
+    }
+}
+
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        self.transport.close();
+    }
+}
+
+impl fmt::Debug for StreamWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StreamWriter")
+            .field(&self.transport)
+            .finish()
+    }
+}
+
+fn connection_lost() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "Connection lost")
+}

@@ -1,0 +1,15 @@
+//! Streams: reader, writer, open_connection, start_server, and CPython's asyncio at the other end.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cancelling;
+mod errors;
+mod flow;
+mod handlers;
+mod leaks;
+mod peers;
+mod reader;
+mod rebuilt;
+mod support;
+mod writer;

@@ -1,0 +1,16 @@
+//! Transports, protocols, connections and servers, over real sockets on the loopback.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod closing;
+mod connect;
+mod edges;
+mod faults;
+mod leaks;
+mod order;
+mod probe;
+mod reading;
+mod server;
+mod server_life;
+mod writing;

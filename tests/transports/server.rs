@@ -1,0 +1,254 @@
+//! `create_server`: what it binds and what it reports.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream};
+
+use evloop::{EndpointError, PeerName, SockName, create_server};
+
+use crate::common::own_process::{self, descriptors};
+use crate::common::trace::Trace;
+use crate::common::{Peer, in_thread, listener, run};
+use crate::probe::{Call, Probe};
+
+fn quiet() -> Probe {
+    Probe::new(&Trace::default())
+}
+
+#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+fn has_ipv6() -> bool {
+    let found = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if !found {
+        println!("skipped: this machine has no ::1");
+    }
+    found
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    run(async {
+        let (_taken, address) = listener();
+        let error = create_server(quiet, address).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        let text = error.to_string();
+        assert!(
+            text.starts_with(&format!("cannot bind to address {address}: ")),
+            "{text}"
+        );
+        match error.downcast::<EndpointError>().unwrap() {
+            EndpointError::Bind { address: named, .. } => {
+                assert_eq!(named.as_inet(), Some(address));
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn no_host_is_invalid_input_and_the_endpoint_is_named() {
+    run(async {
+        let nobody: [&str; 0] = [];
+        let error = create_server(quiet, (nobody, 8080)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("8080"), "{error}");
+    });
+}
+
+#[test]
+fn an_address_that_is_not_ours_is_named() {
+    run(async {
+        // Reserved for documentation: nobody has it.
+        let error = create_server(quiet, ("192.0.2.1", 0)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().contains("192.0.2.1"), "{error}");
+    });
+}
+
+#[test]
+fn a_server_that_cannot_bind_all_its_hosts_binds_none_and_leaves_no_descriptor() {
+    if !own_process::enter(
+        "server::a_server_that_cannot_bind_all_its_hosts_binds_none_and_leaves_no_descriptor",
+    ) {
+        return;
+    }
+    run(async {
+        let (_taken, address) = listener();
+        let before = descriptors();
+        let endpoint = (["127.0.0.2", "127.0.0.1"], address.port());
+        let error = create_server(quiet, endpoint).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        create_server(quiet, address).await.unwrap_err();
+        assert_eq!(descriptors(), before);
+        TcpListener::bind(("127.0.0.2", address.port())).unwrap();
+    });
+}
+
+#[test]
+fn several_hosts_are_served_on_the_same_port_each_once() {
+    run(async {
+        let trace = Trace::default();
+        let made = trace.clone();
+        let hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.1"];
+        let server = create_server(move || Probe::new(&made), (hosts, 0))
+            .await
+            .unwrap();
+        let sockets = server.sockets();
+        let ips: Vec<_> = sockets
+            .iter()
+            .map(|socket| socket.ip().unwrap().to_string())
+            .collect();
+        assert_eq!(ips, ["127.0.0.1", "127.0.0.2"]);
+        assert_eq!(sockets[0].port(), sockets[1].port());
+        assert_ne!(sockets[0].port(), Some(0));
+        for (i, socket) in sockets.iter().enumerate() {
+            let peer = Peer::connect(socket.as_inet().unwrap());
+            trace.until_count("made", i + 1).await;
+            drop(peer);
+        }
+    });
+}
+
+#[test]
+fn port_0_is_the_same_port_for_both_families() {
+    if !has_ipv6() {
+        return;
+    }
+    run(async {
+        let hosts = ["127.0.0.1", "::1"];
+        let server = create_server(quiet, (hosts, 0)).await.unwrap();
+        let sockets = server.sockets();
+        let ips: Vec<_> = sockets.iter().filter_map(evloop::Address::ip).collect();
+        assert_eq!(ips, hosts.map(|host| host.parse::<IpAddr>().unwrap()));
+        assert_eq!(sockets[0].port(), sockets[1].port());
+        let ports = sockets
+            .iter()
+            .map(|socket| TcpStream::connect(socket.as_inet().unwrap()));
+        assert!(ports.into_iter().all(|connected| connected.is_ok()));
+    });
+}
+
+#[test]
+fn all_interfaces_are_served_in_every_family_that_there_is() {
+    run(async {
+        let server = create_server(quiet, (None, 0)).await.unwrap();
+        let sockets = server.sockets();
+        assert!(
+            sockets
+                .iter()
+                .all(|socket| socket.ip().unwrap().is_unspecified())
+        );
+        assert!(
+            sockets
+                .iter()
+                .all(|socket| socket.port() == sockets[0].port())
+        );
+        TcpStream::connect(("127.0.0.1", sockets[0].port().unwrap())).unwrap();
+        if has_ipv6() {
+            assert_eq!(sockets.len(), 2);
+            TcpStream::connect(("::1", sockets[0].port().unwrap())).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_bound_server_accepts_from_start_serving_on() {
+    run(async {
+        let trace = Trace::default();
+        let made = trace.clone();
+        let factory = move || Probe::new(&made);
+        let server = create_server(factory, ("127.0.0.1", 0))
+            .start_serving(false)
+            .await
+            .unwrap();
+        assert!(!server.is_serving());
+        let address = server.sockets()[0].as_inet().unwrap();
+        let refused = TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        server.start_serving().await.unwrap();
+        server.start_serving().await.unwrap();
+        assert!(server.is_serving());
+        let _peer = Peer::connect(address);
+        trace.until("made").await;
+    });
+}
+
+#[test]
+fn a_bound_server_can_be_closed_before_it_serves() {
+    run(async {
+        let server = create_server(quiet, ("127.0.0.1", 0))
+            .start_serving(false)
+            .await
+            .unwrap();
+        let address = server.sockets()[0].as_inet().unwrap();
+        server.close();
+        server.wait_closed().await.unwrap();
+        assert!(server.sockets().is_empty());
+        let error = server.start_serving().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotConnected);
+        TcpListener::bind(address).unwrap();
+    });
+}
+
+#[test]
+fn an_address_can_be_served_again_right_after_close() {
+    run(async {
+        let server = create_server(quiet, ("127.0.0.1", 0)).await.unwrap();
+        let address = server.sockets()[0].as_inet().unwrap();
+        let peer = Peer::connect(address);
+        server.close();
+        server.close_clients();
+        in_thread(move || drop(peer.receive_all_or_error())).await;
+        server.wait_closed().await.unwrap();
+        // Our end closed first, so the old connection lingers on this address.
+        let server = create_server(quiet, address).await.unwrap();
+        assert_eq!(server.sockets()[0].as_inet(), Some(address));
+    });
+}
+
+#[test]
+fn reuse_port_lets_two_servers_share_an_address() {
+    run(async {
+        let first = create_server(quiet, ("127.0.0.1", 0))
+            .reuse_port(true)
+            .await
+            .unwrap();
+        let address = first.sockets()[0].as_inet().unwrap();
+        let second = create_server(quiet, address)
+            .reuse_port(true)
+            .await
+            .unwrap();
+        assert_eq!(first.sockets(), second.sockets());
+        let third = create_server(quiet, address).await.unwrap_err();
+        assert_eq!(third.kind(), ErrorKind::AddrInUse);
+    });
+}
+
+#[test]
+fn the_server_s_side_knows_both_addresses() {
+    run(async {
+        let trace = Trace::default();
+        let said = trace.clone();
+        let factory = move || {
+            let said = said.clone();
+            Probe::new(&Trace::default()).doing(move |call, transport| {
+                if let Call::Made = call {
+                    let peer = transport.get_extra_info(PeerName).unwrap();
+                    let sock = transport.get_extra_info(SockName).unwrap();
+                    said.say(format!("{peer} -> {sock}"));
+                }
+            })
+        };
+        // Bound to one address, and to all of them: asked for in another way.
+        for host in ["127.0.0.1", "0.0.0.0"] {
+            let server = create_server(factory.clone(), (host, 0)).await.unwrap();
+            let port = server.sockets()[0].port().unwrap();
+            let peer = Peer::connect(([127, 0, 0, 1], port).into());
+            trace
+                .until(&format!(
+                    "{} -> 127.0.0.1:{port}",
+                    peer.0.local_addr().unwrap()
+                ))
+                .await;
+        }
+    });
+}
