@@ -1,0 +1,280 @@
+//! An echo server over TCP: every byte comes back as it came, and so does the end.
+//!
+//! Shows both faces of the library, streams and protocols, with backpressure: whoever does not
+//! read what comes back is not read from. For each connection it holds at most twice the limit,
+//! the write buffer's high-water mark and one read. The README has the command to run it.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
+use evloop::signals::{SIGINT, SIGTERM};
+use evloop::{
+    LoopHandle, Protocol, Server, StreamReader, StreamWriter, Transport, Waiter, create_server,
+    get_running_loop, start_server, timeout,
+};
+use log::LevelFilter;
+
+/// Sends every byte back to whoever sent it.
+///
+/// SIGINT or SIGTERM: no new connections; those that are open may finish for the shutdown
+/// timeout and are closed then. A second signal aborts them at once.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version)]
+struct Options {
+    /// Address or name to serve, may be given several times; '' is all interfaces
+    #[arg(long, default_value = "127.0.0.1")]
+    host: Vec<String>,
+
+    /// Port to serve; 0 picks a free one
+    #[arg(long, default_value_t = 8888, allow_negative_numbers = true)]
+    port: u16,
+
+    /// Which face of the library echoes
+    #[arg(long, value_enum, default_value_t = Api::Streams)]
+    api: Api,
+
+    /// Bytes to buffer for a connection: with streams reading pauses above twice as many, with
+    /// protocols it pauses when more than these wait to be sent
+    #[arg(long, value_name = "BYTES", default_value = "65536", value_parser = positive, allow_negative_numbers = true)]
+    limit: usize,
+
+    /// How many connections may wait to be accepted
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 1024,
+        allow_negative_numbers = true
+    )]
+    backlog: u32,
+
+    /// What to log on stderr
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_level())]
+    log_level: LevelFilter,
+
+    /// How long connections may go on after a signal
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, allow_negative_numbers = true)]
+    shutdown_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Api {
+    Streams,
+    Protocol,
+}
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(answer) => return refuse_or_explain(&answer),
+    };
+    env_logger::Builder::new()
+        .filter_level(options.log_level)
+        .init();
+    match evloop::run(serve(options)).and_then(|outcome| outcome) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// From the first line on stdout to the last connection.
+async fn serve(options: Options) -> io::Result<()> {
+    let handle = get_running_loop()?;
+    // The level decides alone, also when it is `off`.
+    handle.set_exception_handler(|_, context| log::error!("{context}"));
+    let server = start(&options).await?;
+    let signals = Signals::listen(&handle)?;
+    announce(&server);
+
+    signals.first.await?;
+    server.close();
+    let aborted = server.clone();
+    drop(handle.create_task(async move {
+        if signals.second.await.is_ok() {
+            log::info!("another signal: aborting");
+            aborted.abort_clients();
+        }
+    }));
+    log::info!("stopping; a second signal aborts what is open");
+    if timeout(options.shutdown_timeout, server.wait_closed())
+        .await
+        .is_ok()
+    {
+        return Ok(());
+    }
+    log::info!("closing the connections that are still open");
+    server.close_clients();
+    if timeout(FLUSH_TIMEOUT, server.wait_closed()).await.is_err() {
+        // Their peers do not read what we owe them.
+        server.abort_clients();
+    }
+    server.wait_closed().await
+}
+
+async fn start(options: &Options) -> io::Result<Server> {
+    let endpoint = (options.host.clone(), options.port);
+    let limit = options.limit;
+    match options.api {
+        Api::Streams => {
+            start_server(echo, endpoint)
+                .limit(limit)
+                .backlog(options.backlog)
+                .await
+        }
+        Api::Protocol => {
+            let factory = move || Echo {
+                limit,
+                transport: None,
+            };
+            create_server(factory, endpoint)
+                .backlog(options.backlog)
+                .await
+        }
+    }
+}
+
+/// One line for each socket. A stdout that nobody reads is no reason to stop serving.
+fn announce(server: &Server) {
+    let mut stdout = io::stdout().lock();
+    for address in server.sockets() {
+        if let Err(error) = writeln!(stdout, "Serving on {address}").and_then(|()| stdout.flush()) {
+            log::warn!("stdout: {error}");
+            return;
+        }
+    }
+}
+
+/// The first and the second signal, whichever of the two they are.
+struct Signals {
+    first: Waiter<()>,
+    second: Waiter<()>,
+}
+
+impl Signals {
+    fn listen(handle: &LoopHandle) -> io::Result<Self> {
+        let (first, second) = (handle.create_future(), handle.create_future());
+        for number in [SIGINT, SIGTERM] {
+            let (first, second): (Waiter<()>, Waiter<()>) = (first.clone(), second.clone());
+            handle.add_signal_handler(number, move || {
+                if first.set_result(()).is_err() {
+                    // A third one finds nothing left to ask for.
+                    let _ = second.set_result(());
+                }
+            })?;
+        }
+        Ok(Self { first, second })
+    }
+}
+
+// The streams API.
+
+/// A connection that breaks is logged by the library, and there is nobody else to tell.
+async fn echo(mut reader: StreamReader, writer: StreamWriter) {
+    loop {
+        // What was read is gone before we wait: the writer has what is not sent yet.
+        match reader.read(READ_SIZE).await {
+            Ok(data) if !data.is_empty() => writer.write(&data),
+            _ => break,
+        }
+        if writer.drain().await.is_err() {
+            break;
+        }
+    }
+    // Once everything is sent.
+    writer.close();
+}
+
+// The protocol API.
+
+struct Echo {
+    limit: usize,
+    transport: Option<Transport>,
+}
+
+impl Protocol for Echo {
+    fn connection_made(&mut self, transport: Transport) {
+        // The low mark follows from the high one, so the two cannot contradict each other.
+        let _ = transport.set_write_buffer_limits(self.limit, None);
+        self.transport = Some(transport);
+    }
+
+    fn data_received(&mut self, data: &[u8]) {
+        if let Some(transport) = &self.transport {
+            transport.write(data);
+        }
+    }
+
+    fn eof_received(&mut self) -> bool {
+        // Close once everything is sent.
+        false
+    }
+
+    fn pause_writing(&mut self) {
+        if let Some(transport) = &self.transport {
+            transport.pause_reading();
+        }
+    }
+
+    fn resume_writing(&mut self) {
+        if let Some(transport) = &self.transport {
+            transport.resume_reading();
+        }
+    }
+}
+
+// The command line.
+
+/// `--help` and `--version` are answered on stdout, all else is refused in one line.
+fn refuse_or_explain(answer: &clap::Error) -> ExitCode {
+    if matches!(
+        answer.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // It fails when nobody reads.
+        let _ = answer.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = answer.to_string();
+    // What comes after the first paragraph is usage.
+    let lines = text.lines().take_while(|line| !line.is_empty());
+    let reason = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+    complain(reason.strip_prefix("error: ").unwrap_or(&reason));
+    ExitCode::from(BAD_ARGUMENT)
+}
+
+fn complain(reason: &str) {
+    // A stderr that nobody reads leaves only the exit code.
+    let _ = writeln!(io::stderr(), "{NAME}: {reason}");
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok();
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "it must be a number of seconds, 0 or more".to_owned())
+}
+
+fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+        .try_map(|name| name.parse::<LevelFilter>())
+}
+
+const NAME: &str = "echo-server";
+const BAD_ARGUMENT: u8 = 2;
+/// Read at most so much at once: what the write buffer may hold above its high-water mark.
+const READ_SIZE: usize = 64 * 1024;
+/// After the shutdown timeout: for what was echoed and is not sent yet.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);

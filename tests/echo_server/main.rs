@@ -1,0 +1,13 @@
+//! The binary `echo-server`, as its users meet it: real processes, real clients.
+#![cfg(feature = "cli")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod clients;
+mod command_line;
+#[cfg(target_os = "linux")]
+mod cost;
+mod process;
+mod server;
+mod signals;
