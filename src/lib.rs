@@ -79,3 +79,8 @@ pub use crate::tasks::{
     timeout,
 };
 pub use crate::transports::{ExtraInfo, PeerName, Protocol, SockName, Transport};
+
+/// The README's example has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

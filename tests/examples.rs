@@ -1,0 +1,644 @@
+//! The programs in `examples/`, run as a user runs them, and everything they print.
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::thread;
+
+use common::Peer;
+use common::peers::require;
+use common::program::{Ended, Program, good};
+
+const CLIENTS: [&str; 2] = ["tcp_echo_client", "tcp_echo_client_protocol"];
+const SERVERS: [&str; 2] = ["tcp_echo_server", "tcp_echo_server_protocol"];
+
+// ---------------------------------------------------------------- the echo clients and servers
+
+#[test]
+fn every_echo_client_talks_to_every_echo_server() {
+    for name in SERVERS {
+        let mut server = Program::example(name, &["--port", "0"]);
+        let address = server.serving_on();
+        let port = address.port().to_string();
+        let mut expected = format!("Serving on {address}\n");
+        for client in CLIENTS {
+            for (args, message) in [
+                (&["--port", &port][..], "Hello World!"),
+                (&["Grüße\n", "--port", &port][..], "Grüße\\n"),
+            ] {
+                let ended = Program::example(client, args).wait();
+                let words = format!("Send: '{message}'\nReceived: '{message}'\nClose the socket\n");
+                assert_eq!(ended, good(words), "{client} to {name}");
+
+                let received = server.line();
+                let peer = received.strip_prefix(&format!("Received '{message}' from 127.0.0.1:"));
+                let peer: u16 = peer.and_then(|peer| peer.parse().ok()).unwrap_or_default();
+                assert_ne!(peer, 0, "{name}: {received}");
+                assert_eq!(server.line(), format!("Send: '{message}'"));
+                assert_eq!(server.line(), "Close the client socket");
+                expected += &received;
+                expected += &format!("\nSend: '{message}'\nClose the client socket\n");
+            }
+        }
+        server.interrupt();
+        assert_eq!(server.wait(), good(expected), "{name}");
+    }
+}
+
+#[test]
+fn an_echo_is_of_a_hundred_bytes_at_most() {
+    for name in SERVERS {
+        let mut server = Program::example(name, &["--port", "0"]);
+        let address = server.serving_on();
+        let port = address.port().to_string();
+        let (long, cut) = ("x".repeat(150), "x".repeat(100));
+        for client in CLIENTS {
+            let ended = Program::example(client, &[&long, "--port", &port]).wait();
+            let words = format!("Send: '{long}'\nReceived: '{cut}'\nClose the socket\n");
+            assert_eq!(ended, good(words), "{client} to {name}");
+        }
+        server.interrupt();
+        let ended = server.wait();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let echoes = ended.stdout.matches(&format!("Send: '{cut}'\n")).count();
+        assert_eq!(echoes, CLIENTS.len(), "{ended:?}");
+    }
+}
+
+#[test]
+fn an_echo_server_names_its_client() {
+    for name in SERVERS {
+        let mut server = Program::example(name, &["--port", "0"]);
+        let address = server.serving_on();
+        let client = Peer::connect(address);
+        let me = client.0.local_addr().expect("an address");
+        client.send(b"Hello World!");
+        assert_eq!(client.receive_all(), b"Hello World!", "{name}");
+        server.interrupt();
+        let expected = format!(
+            "Serving on {address}\nReceived 'Hello World!' from {me}\nSend: 'Hello World!'\n\
+             Close the client socket\n"
+        );
+        assert_eq!(server.wait(), good(expected), "{name}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_an_echo_server_that_has_idle_clients() {
+    for name in SERVERS {
+        let mut server = Program::example(name, &["--port", "0"]);
+        let address = server.serving_on();
+        let idle = Peer::connect(address);
+        // Accepted after the idle one.
+        let other = Peer::connect(address);
+        other.send(b"x");
+        assert_eq!(other.receive_all(), b"x", "{name}");
+        server.interrupt();
+        assert_eq!(idle.receive_all(), b"", "{name}");
+        let ended = server.wait();
+        assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{name}");
+    }
+}
+
+#[test]
+fn without_an_option_the_port_is_8888() {
+    let mut server = Program::example("tcp_echo_server", &[]);
+    let Some(first) = server.line_or_end() else {
+        // Somebody else has it: then this is what the server must complain about.
+        let ended = server.wait();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("127.0.0.1:8888"), "{ended:?}");
+        return;
+    };
+    assert_eq!(first, "Serving on 127.0.0.1:8888");
+    for client in CLIENTS {
+        let ended = Program::example(client, &[]).wait();
+        let words = "Send: 'Hello World!'\nReceived: 'Hello World!'\nClose the socket\n";
+        assert_eq!(ended, good(words), "{client}");
+    }
+    server.interrupt();
+    assert_eq!(server.wait().code, Some(0));
+}
+
+#[test]
+fn an_echo_client_without_a_server_says_what_it_tried() {
+    for client in CLIENTS {
+        // Nobody listens on port 1 of the loopback.
+        let ended = Program::example(client, &["--port", "1"]).wait();
+        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{client}");
+        assert!(ended.stderr.contains("127.0.0.1:1"), "{ended:?}");
+    }
+}
+
+#[test]
+fn arguments_that_make_no_sense_give_the_usage() {
+    let echo_clients = CLIENTS.map(|name| (name, &["--port", "65536"][..]));
+    let servers = SERVERS.map(|name| (name, &["--port"][..]));
+    let more = [
+        ("tcp_echo_client", &["one", "two"][..]),
+        ("tcp_echo_client_protocol", &["--prot", "1"]),
+        ("tcp_echo_server", &["1", "2"]),
+        ("tcp_echo_server_protocol", &["--port", "many"]),
+        ("chat", &["--port", "-1"]),
+        ("proxy", &[]),
+        ("proxy", &["0"]),
+        ("proxy", &["0", "127.0.0.1"]),
+        ("proxy", &["none", "127.0.0.1:1"]),
+        ("http_headers", &[]),
+        (
+            "http_headers",
+            &["http://127.0.0.1:1/", "http://127.0.0.1:1/"],
+        ),
+    ];
+    for (name, args) in echo_clients.into_iter().chain(servers).chain(more) {
+        let ended = Program::example(name, args).wait();
+        assert_eq!(
+            (ended.code, &*ended.stdout),
+            (Some(2), ""),
+            "{name} {args:?}"
+        );
+        let usage = format!("usage: {name} ");
+        assert!(ended.stderr.contains(&usage), "{name} {args:?}: {ended:?}");
+    }
+}
+
+// ---------------------------------------------------------------- the echo beside CPython's
+
+/// The server of the asyncio documentation, on any port and for one client.
+const ASYNCIO_SERVER: &str = r#"
+import asyncio
+
+async def main():
+    over = asyncio.Event()
+
+    async def handle_echo(reader, writer):
+        data = await reader.read(100)
+        message = data.decode()
+        addr = writer.get_extra_info('peername')
+        print(f"Received {message!r}")
+        writer.write(data)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        over.set()
+
+    server = await asyncio.start_server(handle_echo, '127.0.0.1', 0)
+    print('Serving on %s:%d' % server.sockets[0].getsockname())
+    await over.wait()
+    server.close()
+    await server.wait_closed()
+
+asyncio.run(main())
+"#;
+
+/// The client of the asyncio documentation, which also says who it is.
+const ASYNCIO_CLIENT: &str = r#"
+import asyncio, sys
+
+async def tcp_echo_client(message):
+    reader, writer = await asyncio.open_connection('127.0.0.1', int(sys.argv[1]))
+    print('%s:%d' % writer.get_extra_info('sockname'))
+    print(f'Send: {message!r}')
+    writer.write(message.encode())
+    await writer.drain()
+    data = await reader.read(100)
+    print(f'Received: {data.decode()!r}')
+    assert await reader.read() == b''
+    print('Close the connection')
+    writer.close()
+    await writer.wait_closed()
+
+asyncio.run(tcp_echo_client('Hello World!'))
+"#;
+
+#[test]
+fn an_echo_client_talks_to_asyncio() {
+    if !require("python3", "python3") {
+        return;
+    }
+    for client in CLIENTS {
+        let mut server = Program::python(ASYNCIO_SERVER, &[]);
+        let address = server.serving_on();
+        let ended = Program::example(client, &["--port", &address.port().to_string()]).wait();
+        let words = "Send: 'Hello World!'\nReceived: 'Hello World!'\nClose the socket\n";
+        assert_eq!(ended, good(words), "{client}");
+        let expected = format!("Serving on {address}\nReceived 'Hello World!'\n");
+        assert_eq!(server.wait(), good(expected), "asyncio for {client}");
+    }
+}
+
+#[test]
+fn asyncio_talks_to_an_echo_server() {
+    if !require("python3", "python3") {
+        return;
+    }
+    for name in SERVERS {
+        let mut server = Program::example(name, &["--port", "0"]);
+        let address = server.serving_on();
+        let mut client = Program::python(ASYNCIO_CLIENT, &[&address.port().to_string()]);
+        let me = client.line();
+        let expected =
+            format!("{me}\nSend: 'Hello World!'\nReceived: 'Hello World!'\nClose the connection\n");
+        assert_eq!(client.wait(), good(expected), "asyncio to {name}");
+        server.interrupt();
+        let expected = format!(
+            "Serving on {address}\nReceived 'Hello World!' from {me}\nSend: 'Hello World!'\n\
+             Close the client socket\n"
+        );
+        assert_eq!(server.wait(), good(expected), "{name}");
+    }
+}
+
+// ---------------------------------------------------------------- http_headers
+
+/// Answers one request with these bytes, and gives the request.
+fn answer(listener: TcpListener, answer: &'static [u8]) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let peer = Peer::accept(&listener);
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.extend(peer.receive(1));
+        }
+        peer.send(answer);
+        peer.finish();
+        peer.receive_all();
+        request
+    })
+}
+
+fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    (listener, port)
+}
+
+#[test]
+fn http_headers_sends_what_the_url_says() {
+    for (url, path) in [
+        ("http://127.0.0.1:{}", "/"),
+        ("http://127.0.0.1:{}/", "/"),
+        ("HTTP://127.0.0.1:{}/a/b.html#below", "/a/b.html"),
+        ("http://127.0.0.1:{}/a?q=1&r=a:b/c", "/a?q=1&r=a:b/c"),
+        ("http://127.0.0.1:{}?q=http://x", "/?q=http://x"),
+        ("http://me:secret@127.0.0.1:{}/who", "/who"),
+        ("http://127.0.0.1:{}/gr\u{fc}n", "/gr\u{fc}n"),
+    ] {
+        let (listener, port) = listener();
+        let server = answer(listener, b"HTTP/1.0 200 OK\r\n\r\n");
+        let url = url.replace("{}", &port.to_string());
+        let ended = Program::example("http_headers", &[&url]).wait();
+        assert_eq!(ended, good("HTTP header> HTTP/1.0 200 OK\n"), "{url}");
+        let request = server.join().expect("a request");
+        let request: String = request.into_iter().map(char::from).collect();
+        let expected = format!("HEAD {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+        assert_eq!(request, expected, "{url}");
+    }
+}
+
+#[test]
+fn http_headers_knows_ipv6_literals() {
+    // A machine may lack the family; nothing can be tested there.
+    let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
+        return;
+    };
+    let port = listener.local_addr().expect("an address").port();
+    let server = answer(listener, b"HTTP/1.0 200 OK\r\n\r\n");
+    let ended = Program::example("http_headers", &[&format!("http://[::1]:{port}/x")]).wait();
+    assert_eq!(ended, good("HTTP header> HTTP/1.0 200 OK\n"));
+    let request = server.join().expect("a request");
+    assert_eq!(request, b"HEAD /x HTTP/1.0\r\nHost: [::1]\r\n\r\n");
+}
+
+#[test]
+fn http_headers_prints_the_header_and_nothing_of_the_body() {
+    let (listener, port) = listener();
+    let server = answer(
+        listener,
+        b"HTTP/1.0 200 OK\r\nX-Name: Gr\xfc\xdfe \t \r\nX-Empty:\r\nNo-Return: 1\n\r\nbody\r\n",
+    );
+    let ended = Program::example("http_headers", &[&format!("http://127.0.0.1:{port}/")]).wait();
+    let expected = "HTTP header> HTTP/1.0 200 OK\nHTTP header> X-Name: Grüße\n\
+                    HTTP header> X-Empty:\nHTTP header> No-Return: 1\n";
+    assert_eq!(ended, good(expected));
+    server.join().expect("a request");
+}
+
+#[test]
+fn http_headers_refuses_what_is_no_http_url() {
+    for (url, why) in [
+        ("", "does not begin with http://"),
+        ("example.com", "does not begin with http://"),
+        ("ftp://example.com/", "does not begin with http://"),
+        ("https://example.com/", "TLS"),
+        ("http://", "no host"),
+        ("http://:80/", "no host"),
+        ("http://[]:80/", "no host"),
+        ("http://[::1:80/", "no host"),
+        ("http://::1/", "no host"),
+        ("http://127.0.0.1:65536/", "port"),
+        ("http://127.0.0.1:http/", "port"),
+        ("http://127.0.0.1/a b", "space"),
+        ("http://127.0.0.1/\r\nX-Evil:1", "control"),
+        ("http://127.0.0.1/ж", "latin-1"),
+    ] {
+        let ended = Program::example("http_headers", &[url]).wait();
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{url}");
+        assert!(ended.stderr.contains(why), "{url}: {}", ended.stderr);
+        assert!(ended.stderr.contains("usage: http_headers"), "{url}");
+    }
+}
+
+#[test]
+fn http_headers_says_where_nobody_answers() {
+    let ended = Program::example("http_headers", &["http://127.0.0.1:1/"]).wait();
+    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
+    assert!(ended.stderr.contains("127.0.0.1:1"), "{ended:?}");
+}
+
+#[test]
+fn http_headers_reads_from_pythons_web_server() {
+    if !require("python3", "python3") {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("http_headers");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("page.html"), "<p>Hello</p>").expect("a file");
+    let folder = folder.to_str().expect("a path in UTF-8");
+    let mut server = Program::start(
+        "python3",
+        &[
+            "-u",
+            "-m",
+            "http.server",
+            "0",
+            "--bind",
+            "127.0.0.1",
+            "--directory",
+            folder,
+        ],
+    );
+    let line = server.line();
+    let port = line.split(' ').nth(5).unwrap_or_default();
+    let address: SocketAddr = format!("127.0.0.1:{port}").parse().expect(&line);
+
+    for (path, status) in [
+        ("/page.html?q=1", "200 OK"),
+        ("/none", "404 File not found"),
+    ] {
+        // What another client gets, but for the time of day.
+        let peer = Peer::connect(address);
+        peer.send(format!("HEAD {path} HTTP/1.0\r\n\r\n").as_bytes());
+        let header = String::from_utf8(peer.receive_all()).expect("a header");
+        let lines = header.lines().filter(|line| !line.is_empty());
+        let expected: Vec<_> = lines.map(|line| format!("HTTP header> {line}")).collect();
+        assert_eq!(expected[0], format!("HTTP header> HTTP/1.0 {status}"));
+
+        let url = format!("http://127.0.0.1:{port}{path}");
+        let ended = Program::example("http_headers", &[&url]).wait();
+        let Ended {
+            code,
+            stdout,
+            stderr,
+        } = ended;
+        assert_eq!((code, &*stderr), (Some(0), ""), "{path}");
+        let lines: Vec<_> = stdout.lines().collect();
+        let is_date = |line: &str| line.starts_with("HTTP header> Date: ");
+        assert_eq!(lines.len(), expected.len(), "{path}: {stdout}");
+        for (line, expected) in lines.iter().zip(&expected) {
+            assert!(
+                *line == expected || is_date(line) && is_date(expected),
+                "{path}: {stdout}"
+            );
+        }
+    }
+}
+
+// ---------------------------------------------------------------- chat
+
+/// A client of the chat that has been let in.
+fn join(server: &mut Program, address: SocketAddr) -> (Peer, SocketAddr) {
+    let peer = Peer::connect(address);
+    let name = peer.0.local_addr().expect("an address");
+    assert_eq!(server.line(), format!("{name} joined"));
+    (peer, name)
+}
+
+#[test]
+fn chat_gives_each_line_to_all_others() {
+    let mut server = Program::example("chat", &["--port", "0"]);
+    let address = server.serving_on();
+    let (one, one_name) = join(&mut server, address);
+    let (two, two_name) = join(&mut server, address);
+    let (three, three_name) = join(&mut server, address);
+
+    one.send(b"from one\nand ag");
+    for other in [&two, &three] {
+        assert_eq!(other.receive(9), b"from one\n");
+    }
+    one.send(b"ain\n");
+    for other in [&two, &three] {
+        assert_eq!(other.receive(10), b"and again\n");
+    }
+    // Not what it said itself.
+    two.send(b"from two\n");
+    for other in [&one, &three] {
+        assert_eq!(other.receive(9), b"from two\n");
+    }
+    // The last line of one who leaves needs no newline.
+    three.send(b"bye");
+    three.finish();
+    assert_eq!(server.line(), format!("{three_name} left"));
+    assert_eq!(three.receive_all(), b"");
+    for other in [&one, &two] {
+        assert_eq!(other.receive(4), b"bye\n");
+    }
+    one.finish();
+    assert_eq!(server.line(), format!("{one_name} left"));
+    two.finish();
+    assert_eq!(server.line(), format!("{two_name} left"));
+    assert_eq!((one.receive_all(), two.receive_all()), (vec![], vec![]));
+
+    server.interrupt();
+    let expected = format!(
+        "Serving on {address}\n{one_name} joined\n{two_name} joined\n{three_name} joined\n\
+         {three_name} left\n{one_name} left\n{two_name} left\n"
+    );
+    assert_eq!(server.wait(), good(expected));
+}
+
+#[test]
+fn chat_goes_on_without_a_client_that_does_not_read() {
+    let mut server = Program::example("chat", &["--port", "0"]);
+    let address = server.serving_on();
+    let (talker, _) = join(&mut server, address);
+    let (listener, _) = join(&mut server, address);
+    let (_deaf, deaf_name) = join(&mut server, address);
+    let mut line = vec![b'x'; 32 * 1024];
+    line.push(b'\n');
+    // The system's buffers take some megabytes first.
+    let complaint = (0..4096).find_map(|_| {
+        talker.send(&line);
+        assert!(listener.receive(line.len()) == line, "a line was changed");
+        server.try_line()
+    });
+    let complaint = complaint.expect("the server to notice");
+    assert_eq!(complaint, format!("{deaf_name} does not read"));
+    assert_eq!(server.line(), format!("{deaf_name} left"));
+    listener.send(b"still here?\n");
+    assert_eq!(talker.receive(12), b"still here?\n");
+    server.interrupt();
+    assert_eq!(server.wait().code, Some(0));
+}
+
+#[test]
+fn ctrl_c_ends_chat_in_front_of_a_full_house() {
+    let mut server = Program::example("chat", &["--port", "0"]);
+    let address = server.serving_on();
+    let (one, _) = join(&mut server, address);
+    let (two, _) = join(&mut server, address);
+    server.interrupt();
+    assert_eq!((one.receive_all(), two.receive_all()), (vec![], vec![]));
+    let ended = server.wait();
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+}
+
+// ---------------------------------------------------------------- proxy
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// A mebibyte in which no two stretches are alike.
+fn mebibyte(salt: u32) -> Vec<u8> {
+    let numbers = (0..MEBIBYTE as u32 / 4).map(|n| n.wrapping_mul(0x9e37_79b9) ^ salt);
+    numbers.flat_map(u32::to_le_bytes).collect()
+}
+
+/// The proxy, its address, and the listener that it stands in front of.
+fn proxy() -> (Program, SocketAddr, TcpListener) {
+    let (listener, port) = listener();
+    let mut proxy = Program::example("proxy", &["0", &format!("127.0.0.1:{port}")]);
+    let address = proxy.serving_on();
+    (proxy, address, listener)
+}
+
+fn end(mut proxy: Program, address: SocketAddr) {
+    proxy.interrupt();
+    assert_eq!(proxy.wait(), good(format!("Serving on {address}\n")));
+}
+
+#[test]
+fn proxy_passes_the_clients_end_on_while_the_answer_is_to_come() {
+    let (proxy, address, listener) = proxy();
+    let target = thread::spawn(move || {
+        let target = Peer::accept(&listener);
+        let data = target.receive_all();
+        target.send(&data);
+    });
+    let client = Peer::connect(address);
+    client.send(&mebibyte(1));
+    client.finish();
+    assert!(client.receive_all() == mebibyte(1), "not what was sent");
+    target.join().expect("the target");
+    end(proxy, address);
+}
+
+#[test]
+fn proxy_passes_the_targets_end_on_while_the_client_goes_on() {
+    let (proxy, address, listener) = proxy();
+    let target = thread::spawn(move || {
+        let target = Peer::accept(&listener);
+        target.send(&mebibyte(2));
+        target.finish();
+        target.receive_all()
+    });
+    let client = Peer::connect(address);
+    assert!(client.receive_all() == mebibyte(2), "not what was sent");
+    client.send(&mebibyte(3));
+    client.finish();
+    assert!(
+        target.join().expect("the target") == mebibyte(3),
+        "not what was sent"
+    );
+    end(proxy, address);
+}
+
+#[test]
+fn proxy_copies_both_ways_at_once() {
+    let (proxy, address, listener) = proxy();
+    let target = thread::spawn(move || {
+        let target = Peer::accept(&listener);
+        let mut buffer = vec![0; 4096];
+        loop {
+            let n = (&target.0)
+                .read(&mut buffer)
+                .expect("the target to receive");
+            if n == 0 {
+                return target.finish();
+            }
+            target.send(&buffer[..n]);
+        }
+    });
+    let client = Peer::connect(address);
+    let mut writing = client.0.try_clone().expect("a descriptor");
+    let writer = thread::spawn(move || {
+        for _ in 0..8 {
+            writing.write_all(&mebibyte(4)).expect("the client to send");
+        }
+        writing.shutdown(std::net::Shutdown::Write)
+    });
+    for _ in 0..8 {
+        assert!(client.receive(MEBIBYTE) == mebibyte(4), "not what was sent");
+    }
+    assert_eq!(client.receive_all(), b"");
+    writer.join().expect("the client").expect("its end");
+    target.join().expect("the target");
+    end(proxy, address);
+}
+
+#[test]
+fn proxy_outlives_a_target_that_refuses() {
+    let mut proxy = Program::example("proxy", &["0", "127.0.0.1:1"]);
+    let address = proxy.serving_on();
+    for _ in 0..2 {
+        assert_eq!(Peer::connect(address).receive_all(), b"");
+    }
+    proxy.interrupt();
+    let ended = proxy.wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let complaints = ended
+        .stderr
+        .matches("cannot connect to 127.0.0.1:1")
+        .count();
+    assert_eq!(complaints, 2, "{ended:?}");
+}
+
+#[test]
+fn proxy_makes_a_reset_on_one_side_an_end_on_the_other() {
+    let (mut proxy, address, listener) = proxy();
+    let client = Peer::connect(address);
+    client.send(b"hello");
+    let target = Peer::accept(&listener);
+    assert_eq!(target.receive(5), b"hello");
+    let target = target.0;
+    socket2::SockRef::from(&target)
+        .set_linger(Some(std::time::Duration::ZERO))
+        .expect("SO_LINGER");
+    drop(target);
+    // The client goes on sending nothing: without the abort it would wait for ever.
+    let mut rest = Vec::new();
+    let end = (&client.0).read_to_end(&mut rest);
+    assert!(end.is_err() || rest.is_empty(), "{rest:?}");
+    proxy.interrupt();
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+// ---------------------------------------------------------------- the futures crate
+
+#[test]
+fn our_futures_run_under_select_and_join_and_futures_unordered() {
+    let expected = "join!: one and two\nselect!: the timer\nthen: half a line\n\
+                    FuturesUnordered: 10 ms\nFuturesUnordered: 20 ms\nFuturesUnordered: 30 ms\n";
+    assert_eq!(Program::example("select_join", &[]).wait(), good(expected));
+}
