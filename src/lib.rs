@@ -35,7 +35,7 @@
 //! | a program in one call | [`run`] |
 //! | a loop to run and stop | [`EventLoop`], [`LoopHandle`] |
 //! | bytes with `await` | [`open_connection`], [`start_server`], [`StreamReader`], [`StreamWriter`] |
-//! | bytes with callbacks | [`create_connection`], [`create_server`], [`Protocol`], [`Transport`] |
+//! | bytes with callbacks | [`create_connection`], [`create_server`], [`Protocol`], [`BufferedProtocol`], [`Transport`] |
 //! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
 //! | other threads | [`ThreadsafeHandle`] |
 //! | what went wrong | [`ExceptionContext`], [`ReadError`], [`EndpointError`] |
@@ -70,15 +70,16 @@ pub use crate::event_loop::{
 pub use crate::runner::run;
 pub use crate::streams::{
     AsyncCallback, ClientConnectedCb, Completion, FeedError, IncompleteReadError,
-    LimitOverrunError, Lines, OpenConnection, Outcome, PlainCallback, ReadError, StartServer,
-    StreamFeeder, StreamReader, StreamReaderProtocol, StreamWriter, open_connection, start_server,
+    LimitOverrunError, Lines, OpenConnection, Outcome, PlainCallback, ReadError, Separator,
+    Separators, StartServer, StreamFeeder, StreamReader, StreamReaderProtocol, StreamWriter,
+    open_connection, start_server,
 };
 pub use crate::sys::{Address, numbers as signals};
 pub use crate::tasks::{
     IntoTask, InvalidStateError, Sleep, Task, TaskError, TimeoutError, Waiter, sleep, sleep_until,
     timeout,
 };
-pub use crate::transports::{ExtraInfo, PeerName, Protocol, SockName, Transport};
+pub use crate::transports::{BufferedProtocol, ExtraInfo, PeerName, Protocol, SockName, Transport};
 
 /// The README's example has to compile.
 #[cfg(doctest)]

@@ -130,6 +130,7 @@ impl Listening {
             Verdict::Drained => {
                 if let Some(timer) = self.starving.take() {
                     timer.cancel();
+                    handle.feed(self.id);
                 }
                 Attempt::Last
             }
@@ -254,3 +255,97 @@ const ACCEPTS_PER_TURN: usize = 64;
 
 /// asyncio's `ACCEPT_RETRY_DELAY`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io;
+    use std::net::SocketAddr;
+    use std::rc::Rc;
+
+    use super::{Accept, Accepted, Listening};
+    use crate::event_loop::{EventLoop, LoopHandle, Source};
+    use crate::sys::{Address, Listener, SourceId, Stream};
+
+    fn nowhere() -> Address {
+        SocketAddr::from(([127, 0, 0, 1], 9)).into()
+    }
+
+    /// Fails with each of these in turn, and then says that nobody waits.
+    struct Failing(RefCell<Vec<i32>>);
+
+    impl Listener for Failing {
+        fn listen(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn accept(&self, _: SourceId) -> io::Result<(Box<dyn Stream>, Address)> {
+            let code = self.0.borrow_mut().pop();
+            Err(io::Error::from_raw_os_error(code.unwrap_or(libc::EAGAIN)))
+        }
+
+        fn local_address(&self) -> io::Result<Address> {
+            Ok(nowhere())
+        }
+    }
+
+    struct Nobody;
+
+    impl Accept for Nobody {
+        fn accepted(&self, _: &LoopHandle, _: Accepted) {
+            unreachable!("every accept fails");
+        }
+    }
+
+    /// The codes of what was reported, after so many visits.
+    fn reports(errors: &[i32], visits: usize) -> Vec<(String, Option<i32>)> {
+        let mut event_loop = EventLoop::new().unwrap();
+        let reports = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&reports);
+        event_loop.set_exception_handler(move |_, context| {
+            let code = context.exception().and_then(|error| {
+                let error = error.downcast_ref::<io::Error>();
+                error.and_then(io::Error::raw_os_error)
+            });
+            seen.borrow_mut().push((context.message().to_owned(), code));
+        });
+        let id = event_loop.reserve();
+        let errors = errors.iter().rev().copied().collect();
+        let listener = Box::new(Failing(RefCell::new(errors)));
+        let listening = Listening::new(id, listener, nowhere());
+        event_loop.insert(id, Rc::clone(&listening) as Rc<dyn Source>);
+        listening.listen(Rc::new(Nobody)).unwrap();
+        for _ in 0..visits {
+            event_loop.visit(id);
+            event_loop.stop();
+            event_loop.run_forever();
+        }
+        drop(event_loop);
+        Rc::try_unwrap(reports).unwrap().into_inner()
+    }
+
+    #[test]
+    fn any_error_that_concerns_all_is_reported_once_until_it_is_over() {
+        let failed = |code| ("socket.accept() failed".to_owned(), Some(code));
+        let short = |code| {
+            let message = "socket.accept() out of system resource";
+            (message.to_owned(), Some(code))
+        };
+        let (bad, full) = (libc::EINVAL, libc::ENFILE);
+        assert_eq!(reports(&[bad, bad, bad], 3), [failed(bad)]);
+        assert_eq!(reports(&[full, full, bad], 3), [short(full)]);
+        // Nobody waits any more: that was its end, and the next one is news.
+        let again = libc::EAGAIN;
+        let expected = [failed(bad), short(full)];
+        assert_eq!(reports(&[bad, bad, again, full, full], 5), expected);
+    }
+
+    #[test]
+    fn an_error_of_one_connection_is_no_matter_of_the_next() {
+        let errors = [libc::ECONNABORTED, libc::EPROTO, libc::EINTR];
+        assert_eq!(reports(&errors, 1), []);
+        let expected = [("socket.accept() failed".to_owned(), Some(libc::EPROTO))];
+        // Without end it is one of all.
+        assert_eq!(reports(&[libc::EPROTO; 100], 1), expected);
+    }
+}

@@ -23,12 +23,12 @@ impl Handle {
         Self { callback }
     }
 
-    /// Takes the callback back and drops it. Does nothing once it has run or was cancelled.
+    /// Takes the callback back and drops it; one that has run already has run.
     pub fn cancel(&self) {
         self.callback.cancel();
     }
 
-    /// Whether [`cancel`](Self::cancel) came before the callback ran.
+    /// Whether [`cancel`](Self::cancel) was called, before the callback ran or after.
     pub fn cancelled(&self) -> bool {
         self.callback.cancelled()
     }
@@ -73,10 +73,8 @@ impl<F: FnOnce()> Callback for Scheduled<F> {
     }
 
     fn cancel(&self) {
-        if let Some(closure) = self.closure.take() {
-            self.cancelled.set(true);
-            drop(closure);
-        }
+        self.cancelled.set(true);
+        drop(self.closure.take());
     }
 
     fn cancelled(&self) -> bool {

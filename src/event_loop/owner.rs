@@ -45,6 +45,14 @@ use crate::sys::{Driver, MioDriver, SourceId};
 /// event_loop.close();
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// Running takes the loop for itself, so to run it once more from inside does not compile:
+///
+/// ```compile_fail,E0499
+/// # fn again(mut event_loop: evloop::EventLoop) {
+/// event_loop.run_until_complete(async { event_loop.run_forever() });
+/// # }
+/// ```
 pub struct EventLoop {
     handle: LoopHandle,
 }

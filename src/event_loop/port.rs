@@ -70,6 +70,11 @@ impl LoopHandle {
         self.inner.starved.with(|starved| starved.insert(id));
     }
 
+    /// The listener waits for no descriptor any more.
+    pub(crate) fn feed(&self, id: SourceId) {
+        self.inner.starved.with(|starved| starved.remove(&id));
+    }
+
     /// A descriptor of ours was closed.
     pub(crate) fn descriptor_freed(&self) {
         for id in self.inner.starved.with(std::mem::take) {

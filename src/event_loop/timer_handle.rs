@@ -32,8 +32,8 @@ impl TimerHandle {
         }
     }
 
-    /// Takes the callback back and drops it; its timer is gone at once. Does nothing once it has
-    /// run or was cancelled.
+    /// Takes the callback back and drops it; its timer is gone at once. One that has run already
+    /// has run.
     pub fn cancel(&self) {
         if let Some(handle) = self.handle.upgrade() {
             handle.disarm(self.key);
@@ -41,7 +41,7 @@ impl TimerHandle {
         self.callback.cancel();
     }
 
-    /// Whether [`cancel`](Self::cancel) came before the callback ran.
+    /// Whether [`cancel`](Self::cancel) was called, before the callback ran or after.
     pub fn cancelled(&self) -> bool {
         self.callback.cancelled()
     }

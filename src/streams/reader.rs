@@ -16,6 +16,7 @@ use crate::event_loop::running;
 use crate::sansio::read_buffer::Search;
 use crate::streams::error::{FeedError, IncompleteReadError, LimitOverrunError, ReadError, again};
 use crate::streams::feeder::StreamFeeder;
+use crate::streams::separators::Separators;
 use crate::streams::state::{Exception, Input, StreamState};
 use crate::transports::Transport;
 
@@ -130,8 +131,10 @@ impl StreamReader {
     ///
     /// What broke the connection, after the bytes that came before.
     pub async fn read(&mut self, n: usize) -> io::Result<Vec<u8>> {
-        self.apply(|input| Ok(input.has_some(n == 0)?.then(|| input.buffer.take(n))))
-            .await
+        self.apply(n > 0, |input| {
+            Ok(input.has_some(n == 0)?.then(|| input.buffer.take(n)))
+        })
+        .await
     }
 
     /// [`read`](Self::read) into a buffer of the caller's: waits for bytes, moves as many as
@@ -141,7 +144,7 @@ impl StreamReader {
     ///
     /// What broke the connection, after the bytes that came before.
     pub async fn read_into(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.apply(|input| {
+        self.apply(!buffer.is_empty(), |input| {
             let some = input.has_some(buffer.is_empty())?;
             Ok(some.then(|| input.buffer.copy_into(buffer)))
         })
@@ -160,7 +163,7 @@ impl StreamReader {
         cap: impl Into<Option<usize>>,
     ) -> Result<Vec<u8>, ReadError> {
         let cap = cap.into();
-        self.apply(move |input| {
+        self.apply(true, move |input| {
             input.raise_now()?;
             if let Some(limit) = cap.filter(|&cap| input.buffer.len() > cap) {
                 return Err(ReadError::LimitOverrun(LimitOverrunError {
@@ -183,7 +186,7 @@ impl StreamReader {
     /// [`ReadError::Incomplete`] when the stream ends first, [`ReadError::Io`] when the
     /// connection broke first; the bytes are still in the buffer then.
     pub async fn readexactly(&mut self, n: usize) -> Result<Vec<u8>, ReadError> {
-        self.apply(move |input| {
+        self.apply(n > 0, move |input| {
             input.raise_now()?;
             if input.buffer.len() >= n {
                 return Ok(Some(input.buffer.take(n)));
@@ -202,28 +205,53 @@ impl StreamReader {
     /// untouched: see [`skip_line`](Self::skip_line)), [`ReadError::Io`] when the connection
     /// broke first.
     pub async fn readline(&mut self) -> Result<Vec<u8>, ReadError> {
-        match self.readuntil(b"\n").await {
+        match self.until(NEWLINE).await {
             Err(ReadError::Incomplete(error)) => Ok(error.partial),
             outcome => outcome,
         }
     }
 
-    /// Reads until and with `separator`. Mirrors `StreamReader.readuntil`.
+    /// Reads until and with `separator`: one, or several, of which the one that ends first counts
+    /// (and of those that end together, the shortest). Mirrors `StreamReader.readuntil`.
+    ///
+    /// ```
+    /// # use evloop::StreamReader;
+    /// # evloop::run(async {
+    /// # let mut reader = StreamReader::new();
+    /// reader.feed_data(b"key=value\nmore;end").unwrap();
+    /// assert_eq!(reader.readuntil(b"=").await?, b"key=");
+    /// assert_eq!(reader.readuntil((b"\r\n", b"\n", b";")).await?, b"value\n");
+    /// assert_eq!(reader.readuntil(["\n", ";"]).await?, b"more;");
+    /// # Ok::<(), evloop::ReadError>(())
+    /// # }).unwrap().unwrap();
+    /// ```
     ///
     /// # Errors
     ///
     /// [`ReadError::LimitOverrun`] when more than the limit stands before it (the buffer is
     /// untouched), [`ReadError::Incomplete`] when the stream ends first, [`ReadError::Io`] for an
-    /// empty separator (`InvalidInput`) and when the connection broke first.
-    pub async fn readuntil(&mut self, separator: impl AsRef<[u8]>) -> Result<Vec<u8>, ReadError> {
-        let separator = separator.as_ref();
-        if separator.is_empty() {
-            let message = "Separator should be at least one-byte string";
+    /// empty separator or none at all (`InvalidInput`) and when the connection broke first.
+    pub async fn readuntil(&mut self, separator: impl Separators) -> Result<Vec<u8>, ReadError> {
+        let separators = separator.slices();
+        let separators = separators.as_ref();
+        let wrong = if separators.is_empty() {
+            Some("Separator should contain at least one element")
+        } else if separators.iter().any(|separator| separator.is_empty()) {
+            Some("Separator should be at least one-byte string")
+        } else {
+            None
+        };
+        if let Some(message) = wrong {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message).into());
         }
-        self.apply(|input| {
+        self.until(separators).await
+    }
+
+    /// What [`readuntil`](Self::readuntil) does when the separators are fine.
+    fn until(&mut self, separators: &[&[u8]]) -> impl Future<Output = Result<Vec<u8>, ReadError>> {
+        self.apply(true, move |input| {
             input.raise_now()?;
-            match input.buffer.search(separator, input.limit) {
+            match input.buffer.search(separators, input.limit) {
                 Search::Found { end } => Ok(Some(input.buffer.take(end))),
                 Search::Overrun { consumed, found } => {
                     Err(ReadError::LimitOverrun(LimitOverrunError {
@@ -235,7 +263,6 @@ impl StreamReader {
                 Search::Missing => input.wait_for_more(None),
             }
         })
-        .await
     }
 
     /// Drops everything until and with the next newline, however long the line is, and returns
@@ -249,7 +276,7 @@ impl StreamReader {
         let mut skipped = 0;
         loop {
             let (n, over) = self
-                .apply(|input| {
+                .apply(true, |input| {
                     if !input.has_some(false)? {
                         return Ok(None);
                     }
@@ -286,11 +313,13 @@ impl StreamReader {
         Lines { reader: self }
     }
 
-    /// Applies a rule to the buffer now, and again after every wake, until it has an answer.
+    /// Applies a rule to the buffer now, and again after every wake, until it has an answer. If
+    /// bytes were `wanted` and the buffer is low now, the transport goes on.
     ///
     /// Not an async function: one would keep its arguments twice, in every idle connection.
     fn apply<T, E: From<io::Error>>(
         &mut self,
+        wanted: bool,
         mut rule: impl FnMut(&mut Input) -> Result<Option<T>, E>,
     ) -> impl Future<Output = Result<T, E>> {
         let state = &*self.state;
@@ -307,7 +336,7 @@ impl StreamReader {
             match polled {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(answer)) => {
-                    if answer.is_ok() {
+                    if wanted && answer.is_ok() {
                         state.resume_if_low();
                     }
                     Poll::Ready(answer)
@@ -404,6 +433,9 @@ impl Lines<'_> {
         Ok((!line.is_empty()).then_some(line))
     }
 }
+
+/// What ends a line.
+const NEWLINE: &[&[u8]] = &[b"\n"];
 
 /// asyncio's default limit, in bytes.
 const DEFAULT_LIMIT: usize = 64 * 1024;

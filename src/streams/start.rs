@@ -22,7 +22,8 @@ use crate::streams::writer::StreamWriter;
 ///
 /// The callback is a plain function or an async one, and may return an error (see [`Outcome`]).
 /// A plain one runs inside the loop and must not wait; the future of an async one becomes a task.
-/// A connection whose writer is dropped is closed, after what was written is sent.
+/// A connection whose writer is dropped is closed, after what was written is sent; a closure that
+/// does not move its writer into the `async` block drops it when it returns.
 ///
 /// State is shared by capturing it:
 ///

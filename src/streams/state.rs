@@ -87,7 +87,8 @@ impl StreamState {
             if input.eof {
                 return Err(FeedError::AfterEof);
             }
-            if input.discarding {
+            // Nothing more, so nothing to pause for: a read that waits may just have resumed.
+            if input.discarding || data.is_empty() {
                 return Ok(None);
             }
             input.buffer.extend(data);

@@ -6,7 +6,7 @@
 //! leaves the table where `connection_lost` is delivered, and nowhere else. asyncio's
 //! counterpart: the read half of `_SelectorSocketTransport`, and `_call_connection_lost`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use crate::event_loop::cells::Slot;
 use crate::event_loop::{Entry, ExceptionContext, LoopHandle, PanicError, Progress, Source};
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
-use crate::transports::contract::{Protocol, ProtocolSide, Transport};
+use crate::transports::contract::{EMPTY_BUFFER, Protocol, ProtocolSide, Transport};
 use crate::transports::core::{Core, Loss, Received};
 
 pub(crate) struct Connection {
@@ -120,34 +120,98 @@ impl Connection {
 
     /// Receives and delivers, a bounded amount.
     fn read(&self, handle: &LoopHandle) {
+        let mut bytes = 0;
         for _ in 0..RECEIVES_PER_VISIT {
             if !self.core().wants_to_read() {
                 return;
             }
-            let full = handle.lend_read_buffer(|buffer| match self.core().receive(buffer) {
-                Received::Bytes(n) => {
-                    let bytes = &buffer[..n];
-                    self.call(handle, "data_received", |protocol| {
-                        protocol.data_received(bytes);
-                    });
-                    n == buffer.len()
-                }
+            let received = match self.is_buffered(handle) {
+                Some(true) => self.receive_into_protocol(handle),
+                Some(false) => self.receive_for_protocol(handle),
+                None => return,
+            };
+            match received {
+                Received::Bytes(n) => bytes += n,
                 Received::Eof => {
                     let kept_open = self.call(handle, "eof_received", Protocol::eof_received);
                     if kept_open == Some(false) {
                         self.core().close();
                     }
-                    false
                 }
-                Received::Blocked => false,
-                Received::Failed(error) => {
-                    self.core().fail(error);
-                    false
-                }
-            });
-            if full {
-                // A whole buffer is enough for one turn: others wait.
+                Received::Blocked => {}
+                Received::Failed(error) => self.core().fail(error),
+            }
+            if bytes >= BYTES_PER_VISIT {
+                // That is enough for one turn: others wait.
                 return;
+            }
+        }
+    }
+
+    /// Receives into the loop's buffer and hands out what is there.
+    fn receive_for_protocol(&self, handle: &LoopHandle) -> Received {
+        handle.lend_read_buffer(|buffer| {
+            let received = self.core().receive(buffer);
+            if let Received::Bytes(n) = received {
+                let bytes = &buffer[..n];
+                self.call(handle, "data_received", |protocol| {
+                    protocol.data_received(bytes);
+                });
+            }
+            received
+        })
+    }
+
+    /// Receives into the protocol's own buffer. One call of the protocol, though two methods:
+    /// whoever lends the buffer is told what became of it, also if another protocol follows.
+    fn receive_into_protocol(&self, handle: &LoopHandle) -> Received {
+        let method = Cell::new("get_buffer");
+        let outcome = self.enter(handle, |protocol| {
+            let Some(protocol) = protocol.as_buffered() else {
+                // It has become another kind; it is asked again.
+                self.core().set_buffered(None);
+                return Ok(Received::Blocked);
+            };
+            let buffer = protocol.get_buffer(None);
+            if buffer.is_empty() {
+                return Err(Fault::EmptyBuffer);
+            }
+            if !self.core().wants_to_read() {
+                return Ok(Received::Blocked);
+            }
+            let received = self.core().receive(buffer);
+            if let Received::Bytes(n) = received {
+                method.set("buffer_updated");
+                protocol.buffer_updated(n);
+            }
+            Ok(received)
+        });
+        match outcome {
+            Some(Ok(Ok(received))) => received,
+            Some(Ok(Err(fault)) | Err(fault)) => {
+                self.fatal(handle, method.get(), fault);
+                Received::Blocked
+            }
+            None => Received::Blocked,
+        }
+    }
+
+    /// Whether the protocol brings its own buffer: asked once, before the first bytes. `None` if
+    /// it failed to say, or would rather not read when it was asked.
+    fn is_buffered(&self, handle: &LoopHandle) -> Option<bool> {
+        if let Some(known) = self.core().buffered() {
+            return Some(known);
+        }
+        match self.enter(handle, |protocol| protocol.as_buffered().is_some())? {
+            Ok(buffered) => {
+                self.core().set_buffered(Some(buffered));
+                self.core().wants_to_read().then_some(buffered)
+            }
+            // `data_received` is about to find the same, and says so.
+            Err(Fault::Borrowed) => Some(false),
+            Err(fault) => {
+                self.fatal(handle, "as_buffered", fault);
+                None
             }
         }
     }
@@ -162,16 +226,18 @@ impl Connection {
         match self.enter(handle, f)? {
             Ok(result) => Some(result),
             Err(fault) => {
-                self.report(
-                    handle,
-                    format!("Fatal error: protocol.{method}() call failed."),
-                    &fault,
-                );
-                self.core()
-                    .lose(Loss::Failed(Arc::new(io::Error::other(fault))));
+                self.fatal(handle, method, fault);
                 None
             }
         }
+    }
+
+    /// A call of the protocol has failed, and with it the connection.
+    fn fatal(&self, handle: &LoopHandle, method: &'static str, fault: Fault) {
+        let message = format!("Fatal error: protocol.{method}() call failed.");
+        self.report(handle, message, &fault);
+        let error = Arc::new(io::Error::other(fault));
+        self.core().lose(Loss::Failed(error));
     }
 
     /// Tells the protocol about its buffer; a panic is reported, and the connection goes on.
@@ -193,11 +259,12 @@ impl Connection {
         let context = ExceptionContext::new(message).subject(self.transport.clone());
         handle.report(&match fault {
             Fault::Panic(error) => context.error(error.clone()),
-            Fault::Borrowed => context.error(fault.clone()),
+            Fault::Borrowed | Fault::EmptyBuffer => context.error(fault.clone()),
         });
     }
 
-    /// The one place where a protocol is borrowed, for as long as one of its methods runs.
+    /// The one place where a protocol is borrowed, for as long as one of its methods runs; two, if
+    /// it brings a buffer, and the receive between them.
     fn enter<R>(
         &self,
         handle: &LoopHandle,
@@ -285,6 +352,7 @@ impl ProtocolSide for Connection {
     }
 
     fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
+        self.core().set_buffered(None);
         drop(self.protocol.put(protocol));
     }
 }
@@ -294,6 +362,7 @@ impl ProtocolSide for Connection {
 enum Fault {
     Panic(PanicError),
     Borrowed,
+    EmptyBuffer,
 }
 
 impl fmt::Display for Fault {
@@ -304,6 +373,7 @@ impl fmt::Display for Fault {
                 "the protocol was borrowed when the loop had to call it: borrow it for a moment, \
                  never over an await",
             ),
+            Self::EmptyBuffer => f.write_str(EMPTY_BUFFER),
         }
     }
 }
@@ -313,3 +383,5 @@ impl Error for Fault {}
 /// After an event that said "closed", reading goes on to the end, a short read or not. This is
 /// how long it may go on for.
 const RECEIVES_PER_VISIT: usize = 16;
+/// One full buffer of the loop's, or several of the protocol's own.
+const BYTES_PER_VISIT: usize = 256 * 1024;

@@ -1,11 +1,11 @@
 //! Both sides of the contract, since each names the other.
 //!
-//! Owns: [`Protocol`], named in past participles, since the loop tells it what has happened;
-//! [`Transport`], named in imperatives, since the user tells it what to do; [`ExtraInfo`], the
+//! Owns: [`Protocol`] and [`BufferedProtocol`], named in past participles, since the loop tells
+//! them what has happened; [`Transport`], named in imperatives, since the user tells it what to do; [`ExtraInfo`], the
 //! keys of what a transport knows. Why: who calls whom can be read from the grammar. Invariants:
 //! no method of a transport calls user code; a transport kept after the end of its connection is
 //! a husk that answers and ignores. asyncio's counterpart: `asyncio.Protocol`,
-//! `asyncio.Transport`.
+//! `asyncio.BufferedProtocol`, `asyncio.Transport`.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -46,6 +46,10 @@ use crate::transports::core::Core;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a protocol",
+    note = "implement `Protocol`, or `BufferedProtocol` for one that brings its own buffer"
+)]
 pub trait Protocol: 'static {
     /// The connection is there. Called once, before everything else.
     fn connection_made(&mut self, transport: Transport) {
@@ -75,7 +79,134 @@ pub trait Protocol: 'static {
 
     /// The waiting bytes have fallen to the low-water mark: please go on.
     fn resume_writing(&mut self) {}
+
+    /// This protocol as a [`BufferedProtocol`], if it is one: then bytes go into its own buffer
+    /// and [`data_received`](Self::data_received) is not called.
+    ///
+    /// Not to be written by hand: every `BufferedProtocol` has it. A protocol that wraps another
+    /// one may hand it on. It is asked before the first bytes, and the answer is kept until
+    /// [`set_protocol`](Transport::set_protocol).
+    fn as_buffered(&mut self) -> Option<&mut dyn BufferedProtocol> {
+        None
+    }
 }
+
+/// A [`Protocol`] that brings the buffer to receive into, so that nothing is copied on the way.
+/// Mirrors `asyncio.BufferedProtocol`.
+///
+/// Before each receive [`get_buffer`](Self::get_buffer) is asked where to put the bytes, and
+/// [`buffer_updated`](Self::buffer_updated) says how many there are. Everything else is as in a
+/// `Protocol`: every `BufferedProtocol` is one, so it goes wherever one is wanted, and each kind
+/// may follow the other through [`set_protocol`](Transport::set_protocol). A type implements the
+/// one or the other.
+///
+/// ```
+/// use evloop::{BufferedProtocol, Transport, create_server};
+///
+/// /// Takes records of 16 bytes, wherever the system cuts the stream.
+/// struct Records {
+///     record: [u8; 16],
+///     filled: usize,
+/// }
+///
+/// impl BufferedProtocol for Records {
+///     fn get_buffer(&mut self, _sizehint: Option<usize>) -> &mut [u8] {
+///         &mut self.record[self.filled..]
+///     }
+///
+///     fn buffer_updated(&mut self, nbytes: usize) {
+///         self.filled += nbytes;
+///         if self.filled == self.record.len() {
+///             // The record is complete; the next one overwrites it.
+///             self.filled = 0;
+///         }
+///     }
+/// }
+///
+/// evloop::run(async {
+///     let records = || Records { record: [0; 16], filled: 0 };
+///     let server = create_server(records, ("127.0.0.1", 0)).await?;
+///     server.close();
+///     server.wait_closed().await
+/// })?
+/// # ; Ok::<(), std::io::Error>(())
+/// ```
+pub trait BufferedProtocol: 'static {
+    /// The connection is there. Called once, before everything else.
+    fn connection_made(&mut self, transport: Transport) {
+        drop(transport);
+    }
+
+    /// Where to put the bytes that come next: at least one byte of room, else the connection
+    /// ends with an error. `sizehint` says how many bytes there are, where that is known; the
+    /// buffer may be larger or smaller.
+    ///
+    /// Nothing may come of it, no [`buffer_updated`](Self::buffer_updated): when no bytes are
+    /// there after all, or when the stream has ended.
+    fn get_buffer(&mut self, sizehint: Option<usize>) -> &mut [u8];
+
+    /// So many bytes, at least one, were put at the beginning of the buffer.
+    fn buffer_updated(&mut self, nbytes: usize);
+
+    /// The peer will send no more: see [`Protocol::eof_received`].
+    fn eof_received(&mut self) -> bool {
+        false
+    }
+
+    /// The connection is over: see [`Protocol::connection_lost`].
+    fn connection_lost(&mut self, exc: Option<Arc<io::Error>>) {
+        let _ = exc;
+    }
+
+    /// Please write no more: see [`Protocol::pause_writing`].
+    fn pause_writing(&mut self) {}
+
+    /// Please go on writing: see [`Protocol::resume_writing`].
+    fn resume_writing(&mut self) {}
+}
+
+impl<P: BufferedProtocol> Protocol for P {
+    fn connection_made(&mut self, transport: Transport) {
+        BufferedProtocol::connection_made(self, transport);
+    }
+
+    /// For bytes that are somewhere else already: copies them into the protocol's buffer, as
+    /// often as it takes.
+    fn data_received(&mut self, data: &[u8]) {
+        let mut rest = data;
+        while !rest.is_empty() {
+            let buffer = self.get_buffer(Some(rest.len()));
+            assert!(!buffer.is_empty(), "{EMPTY_BUFFER}");
+            let (now, later) = rest.split_at(buffer.len().min(rest.len()));
+            buffer[..now.len()].copy_from_slice(now);
+            self.buffer_updated(now.len());
+            rest = later;
+        }
+    }
+
+    fn eof_received(&mut self) -> bool {
+        BufferedProtocol::eof_received(self)
+    }
+
+    fn connection_lost(&mut self, exc: Option<Arc<io::Error>>) {
+        BufferedProtocol::connection_lost(self, exc);
+    }
+
+    fn pause_writing(&mut self) {
+        BufferedProtocol::pause_writing(self);
+    }
+
+    fn resume_writing(&mut self) {
+        BufferedProtocol::resume_writing(self);
+    }
+
+    fn as_buffered(&mut self) -> Option<&mut dyn BufferedProtocol> {
+        Some(self)
+    }
+}
+
+/// What is wrong with a buffer that takes nothing.
+pub(crate) const EMPTY_BUFFER: &str = "get_buffer() returned an empty buffer";
 
 /// A connection as its protocol sees it. Mirrors `asyncio.Transport`.
 ///
@@ -274,8 +405,9 @@ impl Transport {
     }
 
     /// Hands what happens from now on to another protocol. Its `connection_made` is not called.
-    /// Inside `data_received` the change takes effect with the next chunk. Does nothing after the
-    /// end of the connection. Mirrors `Transport.set_protocol`.
+    /// Inside `data_received` the change takes effect with the next chunk. Both kinds, `Protocol`
+    /// and [`BufferedProtocol`], may follow one another. Does nothing after the end of the
+    /// connection. Mirrors `Transport.set_protocol`.
     pub fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
         if let Some(side) = self.inner.side.upgrade() {
             side.set_protocol(protocol);

@@ -33,6 +33,8 @@ struct State {
     marks: WaterMarks,
     /// Written and not yet sent.
     unsent: WriteBuffer,
+    /// Whether the protocol brings its own buffer; `None` until it was asked.
+    buffered: Option<bool>,
     /// Sticky: set by events, cleared when the system would block.
     ready: Readiness,
     /// In the loop's list of notes.
@@ -95,6 +97,7 @@ impl Core {
                 write: WriteSide::Open,
                 marks: WaterMarks::default(),
                 unsent: WriteBuffer::default(),
+                buffered: None,
                 ready,
                 noted: false,
                 notices: [None; 2],
@@ -392,6 +395,14 @@ impl Core {
 
     pub(crate) fn wants_to_read(&self) -> bool {
         self.state.with(|state| state.wants_to_read())
+    }
+
+    pub(crate) fn buffered(&self) -> Option<bool> {
+        self.state.with(|state| state.buffered)
+    }
+
+    pub(crate) fn set_buffered(&self, buffered: Option<bool>) {
+        self.state.with(|state| state.buffered = buffered);
     }
 
     pub(crate) fn note_readiness(&self, event: Readiness) {

@@ -66,8 +66,17 @@ pub(crate) fn descriptors() -> usize {
 
 /// Resident memory in KiB.
 pub(crate) fn resident_kib() -> usize {
+    status("VmRSS:")
+}
+
+/// Memory that was asked for in KiB, used or not.
+pub(crate) fn virtual_kib() -> usize {
+    status("VmSize:")
+}
+
+fn status(key: &str) -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("our own status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let line = status.lines().find(|line| line.starts_with(key));
     let number = line.and_then(|line| line.split_whitespace().nth(1));
     number.and_then(|n| n.parse().ok()).expect("a number")
 }

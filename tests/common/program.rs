@@ -185,7 +185,7 @@ pub(crate) fn good(stdout: impl Into<String>) -> Ended {
     }
 }
 
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     // target/debug/deps/this-test and target/debug/examples/NAME
     let mut path = env::current_exe().expect("our own path");
     path.pop();

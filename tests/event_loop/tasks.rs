@@ -209,9 +209,11 @@ fn a_cancel_does_not_reach_a_task_that_is_awaited() {
     let mut event_loop = EventLoop::new().unwrap();
     let trace = Trace::default();
     let inner = trace.clone();
+    let gate = event_loop.create_future();
+    let closed = gate.clone();
     let outer = event_loop.create_task(async move {
         let task = get_running_loop().unwrap().create_task(async move {
-            sleep(Duration::from_millis(1)).await.unwrap();
+            closed.await.unwrap();
             inner.note("the inner one ended");
         });
         task.await
@@ -221,6 +223,7 @@ fn a_cancel_does_not_reach_a_task_that_is_awaited() {
         assert!(outer.cancel());
         assert_eq!(outer.await, Err(TaskError::Cancelled));
         assert!(trace.take().is_empty());
+        gate.set_result(()).unwrap();
         while trace.take().is_empty() {
             sleep(Duration::ZERO).await.unwrap();
         }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use evloop::{FeedError, StreamReader, Transport, create_connection, open_connection};
 
 use crate::common::{Peer, in_thread, listener, pattern, run, turns, within};
-use crate::support::{fed, now, overrun, poll_once};
+use crate::support::{fed, incomplete, now, overrun, poll_once};
 
 struct Idle;
 
@@ -75,6 +75,64 @@ fn a_read_that_needs_more_than_the_buffer_may_hold_goes_on_receiving() {
                 b"aaaaaaaaabbbbbbbbbcc"
             );
         }
+        assert!(transport.is_reading());
+    });
+}
+
+/// What it has collected stays in the buffer, and counts.
+#[test]
+fn a_read_to_the_end_pauses_whoever_is_faster_until_it_runs() {
+    run(async {
+        let (transport, _peer) = transport().await;
+        let mut reader = StreamReader::with_limit(4).unwrap();
+        let feeder = reader.feeder();
+        feeder.set_transport(transport.clone()).unwrap();
+        {
+            let mut read = pin!(reader.read_to_end(None));
+            assert!(poll_once(&mut read).await.is_none());
+            for _ in 0..3 {
+                feeder.feed_data(&[b'a'; 8]).unwrap();
+                feeder.feed_data(b"b").unwrap();
+                assert!(!transport.is_reading());
+                assert!(poll_once(&mut read).await.is_none());
+                assert!(transport.is_reading());
+            }
+            feeder.feed_eof();
+            let all = poll_once(&mut read).await.unwrap().unwrap();
+            assert_eq!(all, b"aaaaaaaabaaaaaaaabaaaaaaaab");
+        }
+        assert!(reader.at_eof());
+    });
+}
+
+#[test]
+fn feeding_nothing_does_not_pause() {
+    run(async {
+        let (transport, _peer) = transport().await;
+        let mut reader = fed(4, b"0123456789");
+        let feeder = reader.feeder();
+        feeder.set_transport(transport.clone()).unwrap();
+        let mut read = pin!(reader.readexactly(20));
+        assert!(poll_once(&mut read).await.is_none());
+        feeder.feed_data(b"").unwrap();
+        assert!(transport.is_reading());
+    });
+}
+
+#[test]
+fn a_read_of_nothing_does_not_resume() {
+    run(async {
+        let (transport, _peer) = transport().await;
+        let mut reader = StreamReader::with_limit(4).unwrap();
+        reader.set_transport(transport.clone()).unwrap();
+        reader.feed_data(b"0123456789").unwrap();
+        reader.feed_eof();
+        incomplete(reader.readexactly(11).await);
+        reader.readexactly(0).await.unwrap();
+        reader.read(0).await.unwrap();
+        reader.read_into(&mut []).await.unwrap();
+        assert!(!transport.is_reading());
+        assert_eq!(reader.read(1).await.unwrap(), b"");
         assert!(transport.is_reading());
     });
 }

@@ -3,7 +3,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bad_input;
 mod cancelling;
+mod dropped;
 mod errors;
 mod flow;
 mod handlers;
@@ -11,5 +13,7 @@ mod leaks;
 mod peers;
 mod reader;
 mod rebuilt;
+mod separators;
 mod support;
+mod waiting;
 mod writer;

@@ -358,6 +358,7 @@ fn an_exception_by_hand_is_raised_at_once_by_every_read_and_the_buffer_stays() {
             }
         }
         assert!(!reader.at_eof());
+        assert!(format!("{reader:?}").contains("bytes: 13"), "{reader:?}");
         // A later one takes its place.
         reader.set_exception(io::Error::from(ErrorKind::TimedOut));
         assert_eq!(kind(reader.read(5).await), ErrorKind::TimedOut);

@@ -256,6 +256,41 @@ fn a_reset_is_noticed_by_a_write_while_reading_is_paused() {
 }
 
 #[test]
+fn a_write_that_fails_shows_when_the_step_ends_or_at_the_next_call_that_sends() {
+    for asks in [false, true] {
+        run(async move {
+            let (transport, peer) = connected(Probe::new(&Trace::default())).await;
+            transport.pause_reading();
+            peer.reset();
+            // From here to the next await is one step.
+            transport.write(b"x");
+            assert!(!transport.is_closing());
+            if asks {
+                assert_eq!(transport.get_write_buffer_size(), 0);
+            } else {
+                turns(1).await;
+            }
+            assert!(transport.is_closing());
+        });
+    }
+}
+
+#[test]
+fn write_eof_after_a_reset_leaves_it_to_the_next_read_to_tell() {
+    run(async {
+        let trace = Trace::default();
+        let (transport, peer) = connected(Probe::new(&trace)).await;
+        transport.pause_reading();
+        peer.reset();
+        transport.write_eof().unwrap();
+        assert!(!transport.is_closing());
+        transport.resume_reading();
+        trace.until("lost ConnectionReset").await;
+        assert_eq!(trace, ["made", "lost ConnectionReset"]);
+    });
+}
+
+#[test]
 fn writing_to_a_peer_that_has_closed_ends_with_an_error() {
     run(async {
         let trace = Trace::default();

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod buffered;
 mod closing;
 mod connect;
 mod edges;

@@ -1,6 +1,6 @@
 //! In which order the callbacks of a connection come.
 
-use evloop::{create_connection, create_server, get_running_loop};
+use evloop::{EventLoop, create_connection, create_server, get_running_loop};
 
 use crate::common::trace::Trace;
 use crate::common::{Peer, listener, run};
@@ -177,4 +177,29 @@ fn two_connections_have_their_callbacks_each() {
             ]
         );
     });
+}
+
+/// A run that is stopped before it begins is one turn that looks at the system as any other.
+#[test]
+fn an_event_of_the_turn_that_stops_is_delivered_once() {
+    let (listener, address) = listener();
+    let trace = Trace::default();
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle();
+    let (transport, _) = event_loop.run_until_complete(connect(Probe::new(&trace), address));
+    let peer = Peer::accept(&listener);
+    peer.send(b"abc");
+    let deadline = std::time::Instant::now() + crate::common::PATIENCE;
+    while !trace.has("data abc") {
+        assert!(std::time::Instant::now() < deadline, "{trace:?}");
+        handle.stop();
+        event_loop.run_forever();
+    }
+    for _ in 0..3 {
+        handle.stop();
+        event_loop.run_forever();
+    }
+    assert_eq!(trace, ["made", "data abc"]);
+    transport.close();
+    event_loop.run_until_complete(trace.until("lost"));
 }

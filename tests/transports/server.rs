@@ -109,6 +109,33 @@ fn several_hosts_are_served_on_the_same_port_each_once() {
 }
 
 #[test]
+fn an_ipv6_host_given_twice_is_served_once() {
+    if !has_ipv6() {
+        return;
+    }
+    run(async {
+        let server = create_server(quiet, (["::1", "::1"], 0)).await.unwrap();
+        let sockets = server.sockets();
+        assert_eq!(sockets.len(), 1);
+        TcpStream::connect(sockets[0].as_inet().unwrap()).unwrap();
+    });
+}
+
+#[test]
+fn an_empty_host_is_every_interface() {
+    run(async {
+        let server = create_server(quiet, ("", 0)).await.unwrap();
+        let sockets = server.sockets();
+        assert!(
+            sockets
+                .iter()
+                .all(|socket| socket.ip().unwrap().is_unspecified())
+        );
+        TcpStream::connect(("127.0.0.1", sockets[0].port().unwrap())).unwrap();
+    });
+}
+
+#[test]
 fn port_0_is_the_same_port_for_both_families() {
     if !has_ipv6() {
         return;

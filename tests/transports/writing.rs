@@ -358,3 +358,23 @@ fn an_iterator_that_writes_itself_does_not_confuse_writelines() {
         assert_eq!(peer.receive(4), b"..ab");
     });
 }
+
+#[test]
+fn writelines_above_the_high_mark_pauses_as_write_does() {
+    run(async {
+        let trace = Trace::default();
+        let (transport, peer) = connected(Probe::new(&trace)).await;
+        let line = vec![b'x'; 1 << 20];
+        let line = line.as_slice();
+        // More than the system takes.
+        transport.writelines([line; 64]);
+        trace.until("pause").await;
+        let received = in_thread(move || peer.receive_all());
+        let received = get_running_loop().unwrap().create_task(received);
+        trace.until("resume").await;
+        transport.close();
+        assert_eq!(received.await.unwrap().len(), 64 << 20);
+        trace.until("lost").await;
+        assert_eq!(trace, ["made", "pause", "resume", "lost"]);
+    });
+}
