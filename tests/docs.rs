@@ -53,6 +53,50 @@ fn every_function_that_a_page_names_exists() {
     );
 }
 
+/// "`tests/a.rs::name`" is a test in that file.
+#[test]
+fn every_test_that_a_page_names_exists() {
+    let mut named = 0;
+    for (page, text) in pages() {
+        for (number, line) in outside_of_blocks(&text) {
+            for (file, test) in code_spans(line).into_iter().filter_map(test_in) {
+                let text = fs::read_to_string(root().join(file));
+                let text = text.unwrap_or_else(|_| panic!("{page}:{number}: there is no {file}"));
+                assert!(
+                    is_test(&text, test),
+                    "{page}:{number}: no test {test} in {file}"
+                );
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 200, "only {named} tests were found");
+}
+
+/// Each of them is a story, and the page tells it.
+#[test]
+fn every_pitfall_that_is_tested_is_told() {
+    let page = fs::read_to_string(root().join("docs/pitfalls.md")).unwrap();
+    let mut tests = 0;
+    for entry in fs::read_dir(root().join("tests/pitfalls")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        for line in text.lines() {
+            let name = line
+                .strip_prefix("fn ")
+                .and_then(|rest| rest.split_once('('));
+            let Some((name, _)) = name.filter(|(name, _)| is_test(&text, name)) else {
+                continue;
+            };
+            let told = format!("`tests/pitfalls/{file}::{name}`");
+            assert!(page.contains(&told), "docs/pitfalls.md lacks {told}");
+            tests += 1;
+        }
+    }
+    assert!(tests > 40, "only {tests} tests were found");
+}
+
 /// The second column of the map's tables is what we call it.
 #[test]
 fn every_name_of_ours_in_the_map_exists() {
@@ -87,6 +131,32 @@ fn every_name_of_ours_in_the_map_exists() {
         }
     }
     assert!(names > 100, "only {names} names of ours were found");
+}
+
+/// A row without a test is a claim. A rule by which recordings of asyncio are replayed is one, too.
+#[test]
+fn every_difference_from_asyncio_has_its_test() {
+    let map = differences("docs/asyncio-map.md");
+    let tests = differences("docs/asyncio-tests.md");
+    let golden = fs::read_dir(root().join("tests/golden")).unwrap();
+    let golden: String = golden
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    assert!(map.len() > 30, "only {} differences were found", map.len());
+    for name in map.keys() {
+        let test = tests.get(name).map_or("", String::as_str);
+        let shown = test.contains("a doctest of `src/")
+            || code_spans(test)
+                .into_iter()
+                .any(|code| test_in(code).is_some())
+            || golden.contains(&format!("\"{name}\""));
+        assert!(shown, "docs/asyncio-tests.md has no test for {name:?}");
+    }
+    for name in tests.keys() {
+        assert!(map.contains_key(name), "the map has no row {name:?}");
+    }
 }
 
 #[test]
@@ -147,6 +217,28 @@ fn what_is_looked_for_is_found() {
         "edge-triggered-and-what-follows"
     );
     assert!(pages().len() > 6);
+    assert_eq!(test_in("tests/a.rs::b"), Some(("tests/a.rs", "b")));
+    assert_eq!(test_in("src/a.rs"), None);
+    assert_eq!(test_in("Task::cancel"), None);
+    let text = "#[test]\n#[should_panic]\nfn a() {}\n\nfn b() {}\n";
+    assert!(is_test(text, "a") && !is_test(text, "b") && !is_test(text, "c"));
+}
+
+/// The first two columns of the table of differences.
+fn differences(page: &str) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let (_, section) = text.split_once("\n## Where we leave asyncio\n").unwrap();
+    section
+        .lines()
+        .take_while(|line| !line.starts_with('#'))
+        .filter(|line| line.starts_with("| "))
+        .skip(1)
+        .map(|line| {
+            let mut columns = line.split('|').map(|column| column.trim().to_owned());
+            columns.next();
+            (columns.next().unwrap(), columns.next().unwrap())
+        })
+        .collect()
 }
 
 fn root() -> PathBuf {
@@ -272,6 +364,25 @@ fn functions(block: &str) -> Vec<(&str, Option<&str>)> {
 
 fn code_spans(line: &str) -> Vec<&str> {
     line.split('`').skip(1).step_by(2).collect()
+}
+
+/// File and name of a test.
+fn test_in(code: &str) -> Option<(&str, &str)> {
+    let (file, test) = code.split_once("::")?;
+    file.ends_with(".rs").then_some((file, test))
+}
+
+/// Whether `#[test]` stands among the attributes above this function.
+fn is_test(text: &str, name: &str) -> bool {
+    let head = format!("fn {name}()");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.iter().enumerate().any(|(i, line)| {
+        let above = lines[..i].iter().rev();
+        line.starts_with(&head)
+            && above
+                .take_while(|line| !line.is_empty() && !line.starts_with('}'))
+                .any(|line| *line == "#[test]")
+    })
 }
 
 /// `g` of `T::g(x)`.
