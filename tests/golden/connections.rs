@@ -290,6 +290,7 @@ async fn do_step(
     fired: &mut Fired,
 ) -> Result<bool, String> {
     let (had_ended, was_lost) = (scene.seen.eof.get(), scene.seen.lost.get());
+    let peer_was_gone = stage.look().await.split(' ').nth(1) == Some("g");
     let begin = Instant::now();
     if step.act == "d" {
         while scene.seen.paused.get() && !scene.seen.lost.get() {
@@ -319,7 +320,9 @@ async fn do_step(
     let mut twice = false;
     loop {
         let here = (scene.seen.story(), scene.flags());
-        if had_ended && !there.contains('l') && ["lB", "lR"].contains(&here.0.as_str()) {
+        let may_reset = peer_was_gone || ["C", "A", "R"].contains(&step.act);
+        if may_reset && had_ended && !there.contains('l') && ["lB", "lR"].contains(&here.0.as_str())
+        {
             fired.note(RESET_AFTER_EOF);
             return Ok(false);
         }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -18,6 +19,20 @@ pub(crate) struct Kind {
     pub(crate) split: fn(&str) -> (String, Vec<String>),
     /// Replays a line; the error says what is different.
     pub(crate) replay: fn(&str, &mut Fired) -> Result<(), String>,
+}
+
+impl Kind {
+    /// Replays a line; a panic is a difference like any other.
+    pub(crate) fn try_replay(&self, line: &str, fired: &mut Fired) -> Result<(), String> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.replay)(line, fired)));
+        outcome.unwrap_or_else(|payload| {
+            let text = payload
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned());
+            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+            Err(format!("it panics: {}", text.unwrap_or_default()))
+        })
+    }
 }
 
 /// Replays every file of this kind.
@@ -69,7 +84,7 @@ fn replay_file(kind: &Kind, path: PathBuf) {
         let line = live.unwrap_or_else(|| line.to_owned());
         steps += (kind.split)(&line).1.len();
         let mut fired = Fired::default();
-        if let Err(difference) = (kind.replay)(&line, &mut fired) {
+        if let Err(difference) = kind.try_replay(&line, &mut fired) {
             different.push((line, difference));
             if kind.live {
                 // Each one is waited for, in vain.

@@ -28,7 +28,7 @@ pub(crate) fn describe(kind: &Kind, line: &str, difference: &str) -> String {
             let outcome = match recording.is_empty() {
                 // asyncio waits for something that does not come.
                 true => Ok(()),
-                false => (kind.replay)(&recording, &mut Fired::default()),
+                false => kind.try_replay(&recording, &mut Fired::default()),
             };
             match outcome {
                 Err(difference) => {
