@@ -5,9 +5,8 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
 
-use super::{PATIENCE, in_thread};
+use super::{in_thread, wait_for};
 
 /// Whether a program is installed. If it is not, this says so, or fails where it must be.
 #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
@@ -94,14 +93,9 @@ impl Child {
 
     /// Its end, for which we wait, but not for ever.
     pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.0.try_wait().expect("to wait for a child") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the child does not end");
-            std::thread::yield_now();
-        }
+        wait_for("the end of the child", || {
+            self.0.try_wait().expect("to wait for a child")
+        })
     }
 }
 

@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
-use super::PATIENCE;
+use super::{PATIENCE, wait_for};
 
 /// A running program. It does not outlive the test.
 pub(crate) struct Program {
@@ -146,14 +145,9 @@ impl Program {
             }
         }
         // Its standard output is closed, so the end is near.
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("to wait for a child") {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "{} does not end", self.name);
-            thread::sleep(Duration::from_millis(1));
-        };
+        let status = wait_for(&format!("{} ends", self.name), || {
+            self.child.try_wait().expect("to wait for a child")
+        });
         let stderr = self.stderr.take().map(JoinHandle::join);
         Ended {
             code: status.code(),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::common::peers;
-use crate::process::{Running, script};
+use crate::common::peers::{self, script};
+use crate::process::Running;
 use crate::server::{APIS, EchoServer, echo, end, expect, expect_eof};
 
 /// Bytes that do not repeat soon.

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 
-use crate::process::{Running, wait_for};
+use crate::common::wait_for;
+use crate::process::Running;
 use crate::server::{APIS, BINARY, EchoServer, connect, echo, end};
 
 /// Runs it to its end.

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::common::{PATIENCE, peers};
-use crate::process::{Running, script, signal, wait_for};
+use crate::common::peers::{self, script};
+use crate::common::{PATIENCE, wait_for};
+use crate::process::{Running, signal};
 use crate::server::{APIS, BINARY, EchoServer, echo, end, expect};
 
 // What the system says about a process.

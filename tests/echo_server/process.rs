@@ -1,25 +1,8 @@
-//! Child processes that never outlive a test, and waits for them that end.
+//! Child processes that never outlive a test.
 
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use crate::common::PATIENCE;
-
-/// Asks again and again until there is an answer, for conditions of another process. Panics with
-/// `what` when there is none in time.
-#[track_caller]
-pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = condition() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
+use crate::common::wait_for;
 
 /// A child process that is killed when its guard goes.
 #[derive(Debug)]
@@ -67,11 +50,4 @@ pub(crate) fn signal(process: u32, name: &str) {
         .status()
         .unwrap();
     assert!(status.success(), "kill -s {name} {process}");
-}
-
-/// A helper in `tests/peers`.
-pub(crate) fn script(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "peers", name]
-        .iter()
-        .collect()
 }

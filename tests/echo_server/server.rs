@@ -7,8 +7,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use crate::common::PATIENCE;
-use crate::process::{Running, wait_for};
+use crate::common::{PATIENCE, wait_for};
+use crate::process::Running;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_echo-server");
 

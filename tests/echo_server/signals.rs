@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-use crate::process::wait_for;
+use crate::common::wait_for;
 use crate::server::{APIS, EchoServer, connect, echo, end, expect_eof};
 
 const SIGNALS: [&str; 2] = ["INT", "TERM"];
