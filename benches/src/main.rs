@@ -1,0 +1,7 @@
+//! The benchmark command.
+
+mod results;
+
+fn main() {
+    let _ = results::Run::default();
+}
