@@ -79,7 +79,9 @@ pub use crate::tasks::{
     IntoTask, InvalidStateError, Sleep, Task, TaskError, TimeoutError, Waiter, sleep, sleep_until,
     timeout,
 };
-pub use crate::transports::{BufferedProtocol, ExtraInfo, PeerName, Protocol, SockName, Transport};
+pub use crate::transports::{
+    BufferedProtocol, Data, ExtraInfo, PeerName, Protocol, SockName, Transport,
+};
 
 /// The README's example has to compile.
 #[cfg(doctest)]

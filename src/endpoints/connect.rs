@@ -192,7 +192,7 @@ async fn connect_one(handle: &LoopHandle, address: &Address) -> io::Result<Socke
     handle.insert(id, Rc::clone(&connecting) as Rc<dyn Source>);
     let peer = poll_fn(|cx| {
         running::poll_leaf(handle.number(), cx, |cx| {
-            if connecting.ready.get().write {
+            if connecting.ready.get().says(Readiness::WRITE) {
                 match stream.finish_connect() {
                     Ok(None) => connecting.forget_write(),
                     Ok(Some(peer)) => return Poll::Ready(Ok(peer)),
@@ -248,10 +248,7 @@ struct Connecting {
 impl Connecting {
     fn forget_write(&self) {
         let ready = self.ready.get();
-        self.ready.set(Readiness {
-            write: false,
-            ..ready
-        });
+        self.ready.set(ready.without(Readiness::WRITE));
     }
 }
 

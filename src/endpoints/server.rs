@@ -271,10 +271,7 @@ impl Accept for ServerInner {
             peer: accepted.peer,
             sock_name: accepted.sock_name,
             // A new socket can take bytes; whether it has some, an event will tell.
-            ready: Readiness {
-                write: true,
-                ..Readiness::default()
-            },
+            ready: Readiness::WRITE,
             owner: self.me.upgrade().map(|me| me as Rc<dyn Owner>),
         };
         Connection::start(handle, parts, protocol);

@@ -43,6 +43,12 @@ impl<T> Queue<T> {
     }
 }
 
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Room for one value that is taken out to be used.
 pub(crate) struct Slot<T>(Cell<Option<T>>);
 
@@ -89,9 +95,13 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T: Clone> Slot<T> {
-    /// A copy of the value. `T::clone` must be ours (an `Rc`): it runs while the slot is empty.
+    /// A copy of the value. `T::clone` must be ours (an `Rc`), and cannot panic: it runs while the
+    /// slot is empty.
     pub(crate) fn get(&self) -> Option<T> {
-        self.lend(|value| value.clone())
+        let value = self.take();
+        let copy = value.clone();
+        self.0.set(value);
+        copy
     }
 }
 
@@ -107,6 +117,72 @@ impl<T> Shared<T> {
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.borrow_mut())
+    }
+}
+
+/// A part of a [`Scratch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    start: u32,
+    length: u32,
+}
+
+impl Part {
+    /// The first `length` bytes.
+    pub(crate) fn first(length: usize) -> Self {
+        Self {
+            start: 0,
+            length: length as u32,
+        }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.length as usize
+    }
+}
+
+/// One large buffer that our own closures fill, and that is lent for reading.
+///
+/// The one borrow that may stand while user code runs: it is a shared one, and filling, which
+/// would disturb it, is done by the loop alone, between two steps.
+#[derive(Debug)]
+pub(crate) struct Scratch(RefCell<Box<[u8]>>);
+
+impl Scratch {
+    /// A buffer that has no memory yet.
+    pub(crate) fn new() -> Self {
+        Self(RefCell::default())
+    }
+
+    /// Runs `f` on the whole buffer, which is made first if there is none, `size` bytes long.
+    pub(crate) fn fill<R>(&self, size: u32, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut buffer = self.0.borrow_mut();
+        if buffer.is_empty() {
+            *buffer = vec![0; size as usize].into_boxed_slice();
+        }
+        f(&mut buffer)
+    }
+
+    /// Lends a part of what was filled in.
+    pub(crate) fn lend<R>(&self, part: Part, f: impl FnOnce(&[u8]) -> R) -> R {
+        f(&self.0.borrow()[part.start as usize..][..part.len()])
+    }
+
+    /// Which part of the buffer these bytes are, if they are one. Then it is lent now, and stays
+    /// as it is until that ends.
+    pub(crate) fn locate(&self, bytes: &[u8]) -> Option<Part> {
+        let buffer = self.0.borrow();
+        let start = bytes.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr());
+        let last = buffer.len().checked_sub(bytes.len())?;
+        (start <= last && !bytes.is_empty()).then(|| Part {
+            start: start as u32,
+            length: bytes.len() as u32,
+        })
+    }
+
+    /// Gives the memory back.
+    pub(crate) fn free(&self) {
+        drop(self.0.take());
     }
 }
 
@@ -214,7 +290,7 @@ const GENERATION_MASK: u64 = (1 << (63 - INDEX_BITS)) - 1;
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use super::{Slot, Table};
+    use super::{Part, Scratch, Slot, Table};
 
     #[test]
     fn a_stale_key_finds_nothing() {
@@ -250,6 +326,21 @@ mod tests {
         let outcome = catch_unwind(AssertUnwindSafe(|| slot.lend(|_| panic!("expected"))));
         assert!(outcome.is_err());
         assert_eq!(slot.take(), Some(1));
+    }
+
+    #[test]
+    fn only_bytes_of_the_buffer_are_located() {
+        let scratch = Scratch::new();
+        assert_eq!(scratch.locate(b"other"), None);
+        scratch.fill(8, |buffer| buffer.copy_from_slice(b"received"));
+        scratch.lend(Part::first(8), |all| {
+            assert_eq!(scratch.locate(all), Some(Part::first(8)));
+            let part = scratch.locate(&all[2..5]).unwrap();
+            scratch.lend(part, |part| assert_eq!(part, b"cei"));
+            assert_eq!(scratch.locate(&all[8..]), None);
+        });
+        assert_eq!(scratch.locate(b"received"), None);
+        assert_eq!(scratch.locate(&[0; 20]), None);
     }
 
     #[test]

@@ -28,7 +28,10 @@ impl LoopHandle {
         if self.is_closed() {
             callback.cancel();
         } else {
-            self.inner.ready.push(Ready::Call(Rc::clone(&callback)));
+            self.inner
+                .agenda
+                .ready
+                .push(Ready::Call(Rc::clone(&callback)));
         }
         Handle::new(callback)
     }
@@ -76,7 +79,7 @@ impl LoopHandle {
 
     /// A handle that other threads may use.
     pub fn threadsafe(&self) -> ThreadsafeHandle {
-        ThreadsafeHandle::new(self.inner.number, &self.inner.remote)
+        ThreadsafeHandle::new(self.inner.agenda.number, &self.inner.remote)
     }
 
     /// The loop's monotonic clock, now. Mirrors `loop.time`.
@@ -100,12 +103,12 @@ impl LoopHandle {
 
     /// Whether the loop is running now. Mirrors `loop.is_running`.
     pub fn is_running(&self) -> bool {
-        running::is_current(self.inner.number)
+        running::is_current(self.inner.agenda.number)
     }
 
     /// Whether the loop has ended. Mirrors `loop.is_closed`.
     pub fn is_closed(&self) -> bool {
-        self.inner.closed.get()
+        self.inner.agenda.closed.get()
     }
 
     /// Makes `handler` the one that is told about failures nobody else can be told about: panics

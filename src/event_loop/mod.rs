@@ -10,6 +10,7 @@
 //! The floors above use the loop through the methods of `port.rs`; users through `LoopHandle`
 //! and `EventLoop`.
 
+mod agenda;
 pub(crate) mod cells;
 pub(crate) mod door;
 mod handle;
@@ -19,6 +20,7 @@ mod port;
 mod ready;
 mod remote;
 pub(crate) mod running;
+mod spares;
 mod state;
 mod threadsafe;
 mod timer_handle;
@@ -43,6 +45,7 @@ pub use self::handle::Handle;
 pub use self::owner::{EventLoop, LoopStopped};
 pub(crate) use self::ready::{Entry, TaskId};
 pub use self::running::NoRunningLoop;
+pub(crate) use self::spares::Spares;
 pub use self::state::{LoopHandle, get_running_loop};
 pub(crate) use self::state::{Progress, Source, WeakHandle};
 pub use self::threadsafe::{LoopClosed, ThreadsafeHandle};
@@ -59,7 +62,7 @@ impl LoopHandle {
 
         // I/O is served at once: a reader that is woken here runs below, in the same turn. Whoever
         // stops early here is visited in the next one.
-        let visits = inner.visits.with(std::mem::take);
+        let visits = inner.agenda.visits.with(std::mem::take);
         for event in events.drain(..) {
             match event {
                 Event::Ready(id, readiness) => self.serve(id, Some(readiness)),
@@ -74,20 +77,21 @@ impl LoopHandle {
         // Timers that are due, in the order of their deadlines, then what other threads sent.
         while let Some(timer) = inner.timers.with(|timers| timers.pop_due(inner.now.get())) {
             match timer {
-                Timer::Call(callback) => inner.ready.push(Ready::Call(callback)),
+                Timer::Call(callback) => inner.agenda.ready.push(Ready::Call(callback)),
                 Timer::Wake(waker) => self.enter_reporting("Exception in a waker", || waker.wake()),
             }
         }
         for message in inner.remote.take() {
             match message {
-                Message::Wake(id) => inner.ready.push(Ready::Task(id)),
+                Message::Wake(id) => self.push_task(id),
                 Message::Call(callback) => drop(self.call_soon(callback)),
             }
         }
 
         // Exactly the entries that are ready now: what they schedule is for the next turn.
-        for _ in 0..inner.ready.len() {
-            match inner.ready.pop() {
+        let ready = &inner.agenda.ready;
+        for _ in 0..ready.len() {
+            match ready.pop() {
                 Some(Ready::Task(TaskId::ROOT)) => root(),
                 Some(Ready::Task(id)) => self.poll_task(id),
                 Some(Ready::Call(callback)) => self.run_callback(callback),
@@ -99,8 +103,8 @@ impl LoopHandle {
 
     fn poll(&self, events: &mut Vec<Event>) {
         let inner = &*self.inner;
-        let visits = inner.visits.with(|visits| !visits.is_empty());
-        let busy = !inner.ready.is_empty() || visits || inner.stopping.get();
+        let visits = inner.agenda.visits.with(|visits| !visits.is_empty());
+        let busy = visits || !inner.agenda.ready.is_empty() || inner.stopping.get();
         let deadline = inner.timers.with(|timers| timers.next_deadline());
         let outcome = inner.driver.with(|driver| {
             let Some(driver) = driver else {
@@ -183,13 +187,14 @@ impl LoopHandle {
     /// Enters user code: a step. What it wrote is sent, and what that caused is told, when it has
     /// returned and before anything else runs. A step within a step is a part of it.
     fn step<R>(&self, f: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
-        if self.inner.stepping.replace(true) {
+        let agenda = &*self.inner.agenda;
+        if agenda.stepping.replace(true) {
             return catch(f);
         }
-        let _over = StepGuard(&self.inner.stepping);
+        let _over = StepGuard(&agenda.stepping);
         running::refill_budget();
         let outcome = catch(f);
-        while let Some(id) = self.inner.notes.pop() {
+        while let Some(id) = agenda.next_note() {
             if let Some(source) = self.inner.sources.get(id.0) {
                 source.settle(self);
             }

@@ -207,7 +207,7 @@ impl LoopHandle {
     /// connection, but it can spawn and schedule nothing.
     fn end(&self) {
         let inner = &*self.inner;
-        if inner.closed.replace(true) {
+        if inner.agenda.closed.replace(true) {
             return;
         }
         self.discard_each(inner.remote.close());
@@ -215,7 +215,7 @@ impl LoopHandle {
         for id in inner.tasks.keys() {
             self.discard(inner.tasks.remove(id));
         }
-        self.discard_each(inner.ready.take_all());
+        self.discard_each(inner.agenda.ready.take_all());
         self.discard_each(inner.timers.with(TimerQueue::take_all));
         for id in inner.sources.keys() {
             if let Some(source) = self.remove(SourceId(id)) {
@@ -225,10 +225,11 @@ impl LoopHandle {
         }
         self.discard_each(inner.signals.with(std::mem::take));
         self.discard(inner.exception_handler.take());
-        drop(inner.notes.take_all());
-        inner.visits.with(BTreeSet::clear);
+        while inner.agenda.next_note().is_some() {}
+        inner.agenda.visits.with(BTreeSet::clear);
+        inner.agenda.spares.clear();
         inner.starved.with(BTreeSet::clear);
-        drop(inner.read_buffer.take());
+        inner.agenda.received.free();
         drop(inner.driver.with(Option::take));
     }
 

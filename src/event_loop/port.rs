@@ -3,7 +3,7 @@
 //! Owns: nothing; it opens the loop's fields to the crate, a method at a time. Why: the loop must
 //! not know what stands on it, and what stands on it must not see its inside. Invariants: user code
 //! is run by the methods under that heading, and, while no step is on the stack, by
-//! [`note`](LoopHandle::note); by no other. asyncio's counterpart: the underscored methods of
+//! [`note`](WeakHandle::note); by no other. asyncio's counterpart: the underscored methods of
 //! `BaseEventLoop` that transports call.
 
 use std::any::Any;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::event_loop::agenda::Agenda;
 use crate::event_loop::door::ExceptionContext;
 use crate::event_loop::ready::{Entry, Ready, TaskId};
 use crate::event_loop::state::{Job, LoopHandle, Source, Timer, WeakHandle};
@@ -31,7 +32,12 @@ impl LoopHandle {
 
     /// Tells this loop from every other; 0 is none.
     pub(crate) fn number(&self) -> u64 {
-        self.inner.number
+        self.inner.agenda.number
+    }
+
+    /// What the loop is to do next.
+    pub(crate) fn agenda(&self) -> &Agenda {
+        &self.inner.agenda
     }
 
     // Sources.
@@ -51,18 +57,9 @@ impl LoopHandle {
         self.inner.sources.remove(id.0)
     }
 
-    /// Has the source settle when the running step ends; at once if there is none.
-    pub(crate) fn note(&self, id: SourceId) {
-        self.inner.notes.push(id);
-        if !self.inner.stepping.get() {
-            // A step of nothing, at the end of which notes are settled.
-            drop(self.step(|| ()));
-        }
-    }
-
     /// Has the source served in the next turn though no event may come.
     pub(crate) fn visit(&self, id: SourceId) {
-        self.inner.visits.with(|visits| visits.insert(id));
+        self.inner.agenda.visit(id);
     }
 
     /// Has the listener visited as soon as a descriptor of ours is closed.
@@ -82,29 +79,16 @@ impl LoopHandle {
         }
     }
 
-    /// Lends the one large read buffer. Should it be lent already, a new one is made: an empty
-    /// buffer would look like the end of the stream.
-    pub(crate) fn lend_read_buffer<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
-        let mut buffer = self
-            .inner
-            .read_buffer
-            .take()
-            .unwrap_or_else(|| vec![0; READ_BUFFER_SIZE].into_boxed_slice());
-        let result = f(&mut buffer);
-        drop(self.inner.read_buffer.put(buffer));
-        result
-    }
-
     // Time and the queue.
 
     /// Appends an entry of a source to the ready queue.
     pub(crate) fn enqueue(&self, id: SourceId, entry: Entry) {
-        self.inner.ready.push(Ready::Source(id, entry));
+        self.inner.agenda.enqueue(id, entry);
     }
 
     /// Appends a woken task to the ready queue.
     pub(crate) fn push_task(&self, id: TaskId) {
-        self.inner.ready.push(Ready::Task(id));
+        self.inner.agenda.ready.push(Ready::Task(id));
     }
 
     /// When `delay` will have passed.
@@ -185,7 +169,7 @@ impl LoopHandle {
             return Err(LoopClosed);
         }
         let id = TaskId(self.inner.tasks.reserve());
-        let flags = TaskWaker::new(id, self.inner.number, &self.inner.remote);
+        let flags = TaskWaker::new(id, self.number(), &self.inner.remote);
         let job = Job {
             future: Box::pin(future),
             waker: Waker::from(Arc::clone(&flags)),
@@ -193,7 +177,7 @@ impl LoopHandle {
         };
         // The key was reserved just now, so nothing comes back.
         drop(self.inner.tasks.put(id.0, job));
-        self.inner.ready.push(Ready::Task(id));
+        self.inner.agenda.ready.push(Ready::Task(id));
         Ok(id)
     }
 
@@ -217,6 +201,27 @@ impl LoopHandle {
 }
 
 impl WeakHandle {
+    /// Has the source settle when the running step ends; at once if there is none.
+    #[inline]
+    pub(crate) fn note(&self, id: SourceId) {
+        let agenda = self.agenda();
+        if agenda.closed.get() {
+            return;
+        }
+        agenda.note(id);
+        if !agenda.stepping.get() {
+            self.settle_now();
+        }
+    }
+
+    /// A step of nothing, at the end of which notes are settled.
+    #[cold]
+    fn settle_now(&self) {
+        if let Some(handle) = self.upgrade() {
+            drop(handle.step(|| ()));
+        }
+    }
+
     /// Tells the exception handler from the queue, for those who are inside the user's step or a
     /// destructor. If the loop ends first, the report is logged: it is never lost.
     pub(crate) fn report_soon(&self, context: ExceptionContext) {
@@ -254,7 +259,5 @@ impl Drop for Report {
     }
 }
 
-/// What one receive may bring at most, as asyncio's transports have it.
-const READ_BUFFER_SIZE: usize = 256 * 1024;
 /// What stands for ever where the clock cannot tell a delay: a century.
 const LONGEST_DELAY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -7,11 +7,8 @@
 
 use std::rc::Rc;
 
-use crate::event_loop::cells::Queue;
 use crate::event_loop::handle::Callback;
 use crate::sys::SourceId;
-
-pub(crate) type ReadyQueue = Queue<Ready>;
 
 pub(crate) enum Ready {
     /// A task was woken.

@@ -1,6 +1,6 @@
 //! Which loop this thread is running.
 //!
-//! Owns: the number and the ready queue of the thread's running loop, and the budget of the step
+//! Owns: the number and the agenda of the thread's running loop, and the budget of the step
 //! that runs. Why: a leaf future has to know whether its loop runs it, and a waker whether it is
 //! at home. Invariants: set while a loop runs and restored by a guard; a future of
 //! ours polled anywhere else gets an error, never a hang. asyncio's counterpart:
@@ -10,16 +10,18 @@ use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::event_loop::cells::Slot;
-use crate::event_loop::ready::{Ready, ReadyQueue};
+use crate::event_loop::agenda::Agenda;
+use crate::event_loop::cells::Shared;
+use crate::event_loop::ready::Ready;
 
 thread_local! {
     /// 0: no loop runs here.
     static NUMBER: Cell<u64> = const { Cell::new(0) };
-    static READY: Slot<Rc<ReadyQueue>> = const { Slot::new(None) };
+    static AGENDA: Shared<Option<Rc<Agenda>>> = const { Shared::new(None) };
     static BUDGET: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -47,20 +49,20 @@ impl From<NoRunningLoop> for io::Error {
 /// Restores what ran before.
 pub(crate) struct Running {
     number: u64,
-    ready: Option<Rc<ReadyQueue>>,
+    agenda: Option<Rc<Agenda>>,
 }
 
-/// Makes the loop of this number, with this queue, the running one of this thread until the
-/// guard goes.
-pub(crate) fn enter(number: u64, ready: &Rc<ReadyQueue>) -> Running {
-    match READY.try_with(|slot| slot.put(Rc::clone(ready))) {
-        Ok(ready) => Running {
-            ready,
-            number: NUMBER.replace(number),
+/// Makes the loop of this agenda the running one of this thread until the guard goes.
+pub(crate) fn enter(agenda: &Rc<Agenda>) -> Running {
+    let ours = Rc::clone(agenda);
+    match AGENDA.try_with(|current| current.with(|current| current.replace(ours))) {
+        Ok(outer) => Running {
+            agenda: outer,
+            number: NUMBER.replace(agenda.number),
         },
         // The thread's locals are being destroyed: no wake shall come here any more.
         Err(_) => Running {
-            ready: None,
+            agenda: None,
             number: NUMBER.get(),
         },
     }
@@ -70,10 +72,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         NUMBER.set(self.number);
         // Without the thread-local there is nothing to restore.
-        let _ = READY.try_with(|slot| match self.ready.take() {
-            Some(ready) => drop(slot.put(ready)),
-            None => drop(slot.take()),
-        });
+        let outer = self.agenda.take();
+        let ours = AGENDA.try_with(|current| current.with(|current| mem::replace(current, outer)));
+        drop(ours);
     }
 }
 
@@ -91,7 +92,13 @@ pub(crate) fn is_current(number: u64) -> bool {
 /// Queues something for the loop that runs on this thread.
 pub(crate) fn push(ready: Ready) {
     // Gone while the thread's locals are being destroyed: the loop that ends then runs no more.
-    let _ = READY.try_with(|slot| slot.lend(|queue| queue.push(ready)));
+    let _ = AGENDA.try_with(|current| {
+        current.with(|agenda| {
+            if let Some(agenda) = agenda {
+                agenda.ready.push(ready);
+            }
+        });
+    });
 }
 
 /// A new step begins: it may complete this many awaits before it has to give way.

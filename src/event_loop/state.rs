@@ -18,10 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::event_loop::cells::{Queue, Shared, Slot, Table};
+use crate::event_loop::agenda::Agenda;
+use crate::event_loop::cells::{Shared, Slot, Table};
 use crate::event_loop::door::ExceptionContext;
 use crate::event_loop::handle::Callback;
-use crate::event_loop::ready::{Entry, ReadyQueue};
+use crate::event_loop::ready::Entry;
 use crate::event_loop::remote::Remote;
 use crate::event_loop::running::{self, NoRunningLoop, Running};
 use crate::event_loop::waker::TaskWaker;
@@ -57,18 +58,19 @@ impl fmt::Debug for LoopHandle {
     }
 }
 
-/// A handle that does not keep the loop's inside alive: what the floors above hold.
+/// A handle that does not keep the loop's inside alive, only its agenda: what the floors above
+/// hold.
 #[derive(Clone)]
 pub(crate) struct WeakHandle {
     inner: Weak<LoopInner>,
-    number: u64,
+    agenda: Rc<Agenda>,
 }
 
 impl WeakHandle {
     pub(super) fn of(handle: &LoopHandle) -> Self {
         Self {
             inner: Rc::downgrade(&handle.inner),
-            number: handle.inner.number,
+            agenda: Rc::clone(&handle.inner.agenda),
         }
     }
 
@@ -81,7 +83,11 @@ impl WeakHandle {
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.number
+        self.agenda.number
+    }
+
+    pub(crate) fn agenda(&self) -> &Agenda {
+        &self.agenda
     }
 }
 
@@ -117,7 +123,7 @@ pub fn get_running_loop() -> Result<LoopHandle, NoRunningLoop> {
 pub(super) fn enter(handle: &LoopHandle) -> Current {
     let outer = CURRENT.try_with(|current| current.put(handle.clone()));
     Current {
-        _running: running::enter(handle.inner.number, &handle.inner.ready),
+        _running: running::enter(&handle.inner.agenda),
         outer: outer.ok().flatten(),
     }
 }
@@ -166,33 +172,21 @@ pub(crate) enum Progress {
 
 /// Everything of a loop. Shared by its owner and its handles; the loop's end empties it.
 pub(crate) struct LoopInner {
-    /// Tells this loop from every other of the process.
-    pub(super) number: u64,
+    pub(super) agenda: Rc<Agenda>,
     /// `None` once the loop is closed.
     pub(super) driver: Shared<Option<Box<dyn Driver>>>,
-    pub(super) ready: Rc<ReadyQueue>,
     pub(super) timers: Shared<TimerQueue<Timer>>,
     pub(super) sources: Table<Rc<dyn Source>>,
-    /// Sources that stopped early, or whose reading was resumed; each once, however often it
-    /// asked, so that one that asks often gets no more than the others.
-    pub(super) visits: Shared<BTreeSet<SourceId>>,
-    /// Sources that the running step has written to.
-    pub(super) notes: Queue<SourceId>,
     /// Listeners that wait for a descriptor.
     pub(super) starved: Shared<BTreeSet<SourceId>>,
     pub(super) tasks: Table<Job>,
     pub(super) remote: Arc<Remote>,
     pub(super) signals: Shared<BTreeMap<i32, Rc<SignalHandler>>>,
     pub(super) exception_handler: Slot<Rc<ExceptionHandler>>,
-    /// One large buffer for all reads: an idle connection holds none.
-    pub(super) read_buffer: Slot<Box<[u8]>>,
     pub(super) events: Slot<Vec<Event>>,
     /// The clock as it stood when this turn's poll returned.
     pub(super) now: Cell<Instant>,
     pub(super) stopping: Cell<bool>,
-    pub(super) closed: Cell<bool>,
-    /// A step (callback, protocol method, poll of a task) is on the stack.
-    pub(super) stepping: Cell<bool>,
 }
 
 pub(crate) type ExceptionHandler = dyn Fn(&LoopHandle, &ExceptionContext);
@@ -215,24 +209,18 @@ impl LoopInner {
         let now = driver.now();
         let remote = Arc::new(Remote::new(driver.waker()));
         Self {
-            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            agenda: Rc::new(Agenda::new(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed))),
             driver: Shared::new(Some(driver)),
-            ready: Rc::new(Queue::new()),
             timers: Shared::new(TimerQueue::default()),
             sources: Table::new(),
-            visits: Shared::default(),
-            notes: Queue::new(),
             starved: Shared::default(),
             tasks: Table::new(),
             remote,
             signals: Shared::default(),
             exception_handler: Slot::new(None),
-            read_buffer: Slot::new(None),
             events: Slot::new(None),
             now: Cell::new(now),
             stopping: Cell::new(false),
-            closed: Cell::new(false),
-            stepping: Cell::new(false),
         }
     }
 }

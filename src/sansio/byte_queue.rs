@@ -1,8 +1,8 @@
 //! The storage under both buffers: bytes come in at the tail and leave at the head.
 //!
 //! Owns: one growable array and the length of its dead head. Why: everything alive is one slice,
-//! ready for a send or a search, and removing a few bytes moves none. Invariants: an empty queue
-//! holds no memory; whenever the dead head is [`COMPACT_FROM`] or more it is shorter than what
+//! ready for a send or a search, and removing a few bytes moves none. Invariants: whoever empties a
+//! queue reclaims its storage; whenever the dead head is [`COMPACT_FROM`] or more it is shorter than what
 //! lives, so the bytes stored are less than twice the living (and a little), while a byte is moved
 //! only on account of another that left: O(1) for each byte, in whatever portions it leaves.
 //! asyncio's counterpart: `bytearray`, which does the same inside CPython.
@@ -31,18 +31,33 @@ impl ByteQueue {
     }
 
     pub(crate) fn extend(&mut self, data: &[u8]) {
+        self.bytes.extend_from_slice(data);
+    }
+
+    pub(crate) fn has_storage(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
+    /// Has an empty queue keep its bytes in `storage` from now on, behind those that it holds.
+    pub(crate) fn adopt(&mut self, storage: Vec<u8>) {
+        debug_assert!(self.is_empty());
+        self.bytes = storage;
+    }
+
+    /// Takes the storage of an empty queue, to be used elsewhere; nothing while bytes live in it.
+    pub(crate) fn reclaim(&mut self) -> Vec<u8> {
         if self.is_empty() {
-            // What comes first is taken out alone as a rule, and needs no room to grow.
-            self.bytes = data.to_vec();
+            mem::take(self).bytes
         } else {
-            self.bytes.extend_from_slice(data);
+            Vec::new()
         }
     }
 
     /// Removes the first `n` bytes, or all if there are fewer.
     pub(crate) fn discard(&mut self, n: usize) {
         if n >= self.len() {
-            self.clear();
+            self.bytes.clear();
+            self.head = 0;
             return;
         }
         self.head += n;
@@ -60,10 +75,6 @@ impl ByteQueue {
         let taken = self.as_slice()[..n].to_vec();
         self.discard(n);
         taken
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
     }
 
     /// Whether the array can be handed out as it is: the receiver may keep it for long, so it
@@ -106,19 +117,38 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_queue_holds_no_memory() {
+    fn an_emptied_queue_gives_its_storage_back_and_another_goes_on_in_it() {
         let mut discarded = filled(10_000);
         discarded.discard(10_000);
         let mut taken = filled(10_000);
         taken.discard(1);
         assert_eq!(taken.take(usize::MAX).len(), 9_999);
-        let mut cleared = filled(10_000);
-        cleared.clear();
-        for queue in [discarded, taken, cleared] {
-            assert!(queue.is_empty());
-            assert_eq!(queue.bytes.capacity(), 0);
-            assert_eq!(queue.head, 0);
+        for mut queue in [discarded, taken] {
+            let storage = queue.reclaim();
+            assert!(storage.is_empty() && storage.capacity() >= 10_000);
+            assert!(!queue.has_storage());
+            let mut other = ByteQueue::default();
+            other.adopt(storage);
+            other.extend(b"other");
+            assert_eq!(other.as_slice(), b"other");
+            assert!(other.bytes.capacity() >= 10_000);
         }
+    }
+
+    #[test]
+    fn the_storage_of_what_lives_is_not_reclaimed() {
+        let mut queue = filled(2);
+        queue.discard(1);
+        assert_eq!(queue.reclaim().capacity(), 0);
+        assert_eq!(queue.as_slice(), b"x");
+    }
+
+    #[test]
+    fn bytes_may_come_with_their_storage() {
+        let mut queue = ByteQueue::default();
+        queue.adopt(b"hello".to_vec());
+        queue.extend(b" world");
+        assert_eq!(queue.take(usize::MAX), b"hello world");
     }
 
     #[test]
@@ -140,7 +170,7 @@ mod tests {
         let taken = queue.take(3);
         assert_eq!(taken, b"few");
         assert!(taken.capacity() < 100);
-        assert_eq!(queue.bytes.capacity(), 0);
+        assert!(queue.reclaim().capacity() >= 64 * 1024);
     }
 
     #[test]
@@ -217,7 +247,6 @@ mod tests {
                 assert_eq!(queue.as_slice(), model, "seed {seed}");
                 assert_eq!(queue.len(), model.len(), "seed {seed}");
                 assert!(queue.head < COMPACT_FROM || queue.head < queue.len());
-                assert!(!queue.is_empty() || queue.bytes.capacity() == 0);
             }
         }
     }

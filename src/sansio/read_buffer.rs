@@ -3,8 +3,8 @@
 //! Owns: the received bytes and the memory of the last fruitless search. Why: a line that comes
 //! in many pieces is asked for after each of them, and must cost its own length once, not once
 //! for each piece. Invariants: no match of `sought` starts before `scanned`; bytes leave only
-//! by a call that consumes, never by a search, so whoever gives up waiting loses nothing; an
-//! empty buffer holds no memory. asyncio's counterpart: `StreamReader._buffer`, and the loop
+//! by a call that consumes, never by a search, so whoever gives up waiting loses nothing; the
+//! storage of an empty buffer is reclaimed. asyncio's counterpart: `StreamReader._buffer`, and the loop
 //! inside `readuntil` with its local `offset`.
 
 use std::ops::Range;
@@ -49,6 +49,20 @@ impl ReadBuffer {
 
     pub(crate) fn extend(&mut self, data: &[u8]) {
         self.arrived.extend(data);
+    }
+
+    pub(crate) fn has_storage(&self) -> bool {
+        self.arrived.has_storage()
+    }
+
+    /// [`ByteQueue::adopt`].
+    pub(crate) fn adopt(&mut self, storage: Vec<u8>) {
+        self.arrived.adopt(storage);
+    }
+
+    /// [`ByteQueue::reclaim`].
+    pub(crate) fn reclaim(&mut self) -> Vec<u8> {
+        self.arrived.reclaim()
     }
 
     /// Removes the first `n` bytes, or all if there are fewer, and returns them. All of them,

@@ -3,7 +3,7 @@
 //! Owns: those bytes, contiguous and in order. Why: a send takes any number of them, and what a
 //! slow peer leaves must cost neither quadratic time nor memory for what is gone; the storage
 //! below sees to both. Invariants: bytes leave only when a send took them, or all at once when
-//! the connection is lost; an empty buffer holds no memory. asyncio's counterpart: `_buffer` of
+//! the connection is lost; the storage of an empty buffer is reclaimed. asyncio's counterpart: `_buffer` of
 //! the socket transport.
 
 use crate::sansio::byte_queue::ByteQueue;
@@ -26,6 +26,20 @@ impl WriteBuffer {
         self.unsent.extend(data);
     }
 
+    pub(crate) fn has_storage(&self) -> bool {
+        self.unsent.has_storage()
+    }
+
+    /// [`ByteQueue::adopt`].
+    pub(crate) fn adopt(&mut self, storage: Vec<u8>) {
+        self.unsent.adopt(storage);
+    }
+
+    /// [`ByteQueue::reclaim`].
+    pub(crate) fn reclaim(&mut self) -> Vec<u8> {
+        self.unsent.reclaim()
+    }
+
     /// What the next send offers.
     pub(crate) fn as_slice(&self) -> &[u8] {
         self.unsent.as_slice()
@@ -44,7 +58,7 @@ impl WriteBuffer {
 
     /// Nobody will take the rest.
     pub(crate) fn clear(&mut self) {
-        self.unsent.clear();
+        self.unsent.discard(usize::MAX);
     }
 }
 

@@ -91,6 +91,9 @@ impl StreamState {
             if input.discarding || data.is_empty() {
                 return Ok(None);
             }
+            if !input.buffer.has_storage() {
+                input.buffer.adopt(input.take_spare());
+            }
             input.buffer.extend(data);
             let full = input.buffer.len() > input.limit.saturating_mul(2);
             if full && !input.paused {
@@ -140,9 +143,11 @@ impl StreamState {
 
     // Reading.
 
-    /// After bytes have left the buffer: goes on receiving once it is down to the limit.
+    /// After bytes have left the buffer: goes on receiving once it is down to the limit. An empty
+    /// buffer keeps no storage.
     pub(crate) fn resume_if_low(&self) {
         let transport = self.input.with(|input| {
+            input.give_spare();
             if input.buffer.len() <= input.limit {
                 input.unpause()
             } else {
@@ -209,6 +214,18 @@ impl StreamState {
 }
 
 impl Input {
+    fn take_spare(&self) -> Vec<u8> {
+        let transport = self.transport.as_ref();
+        transport.map_or_else(Vec::new, |transport| transport.spares().take())
+    }
+
+    fn give_spare(&mut self) {
+        let spare = self.buffer.reclaim();
+        if let Some(transport) = &self.transport {
+            transport.spares().give(spare);
+        }
+    }
+
     /// The transport, if it was paused by us: it is to go on.
     fn unpause(&mut self) -> Option<Transport> {
         if std::mem::replace(&mut self.paused, false) {

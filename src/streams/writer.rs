@@ -15,7 +15,7 @@ use crate::event_loop::running;
 use crate::streams::error::again;
 use crate::streams::state::StreamState;
 use crate::tasks::Waiting;
-use crate::transports::{ExtraInfo, Loss, Transport};
+use crate::transports::{Data, ExtraInfo, Loss, Transport};
 
 /// The writing side of a stream. Mirrors `asyncio.StreamWriter`.
 ///
@@ -66,13 +66,14 @@ impl StreamWriter {
         &self.transport
     }
 
-    /// [`Transport::write`]: never blocks, never fails. Mirrors `StreamWriter.write`.
+    /// [`Transport::write`]: never blocks, never fails. A `Vec<u8>` that is given away, as a read
+    /// returns it, is sent without a copy. Mirrors `StreamWriter.write`.
     ///
     /// # Panics
     ///
     /// After [`write_eof`](Self::write_eof).
     #[track_caller]
-    pub fn write(&self, data: &[u8]) {
+    pub fn write(&self, data: impl Data) {
         self.transport.write(data);
     }
 

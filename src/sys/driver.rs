@@ -6,11 +6,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::ops::BitOr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sys::address::Address;
+use crate::sys::readiness::Readiness;
 
 /// Names one registered object: an index and a generation of the loop's table, packed so that
 /// the driver can carry it as its own token. A stale one finds no match in the table.
@@ -24,34 +24,6 @@ pub(crate) enum Event {
     Ready(SourceId, Readiness),
     /// A signal that [`Driver::signal`] asked for arrived, once for each delivery seen.
     Signal(i32),
-}
-
-/// Which directions an event speaks of. A hint: the system call is the truth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Readiness {
-    /// Reading may get on: readable, the read side closed, or an error.
-    pub(crate) read: bool,
-    /// Writing may get on: writable, the write side closed, or an error.
-    pub(crate) write: bool,
-    /// The event said closed, error or priority: a short read does not show that the socket is
-    /// drained, since an end, a loss or urgent data stands behind it.
-    pub(crate) beyond: bool,
-    /// The event said error: the connection is broken, whatever a read says.
-    pub(crate) error: bool,
-}
-
-/// What two events say together.
-impl BitOr for Readiness {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self {
-            read: self.read | other.read,
-            write: self.write | other.write,
-            beyond: self.beyond | other.beyond,
-            error: self.error | other.error,
-        }
-    }
 }
 
 /// Everything the loop needs from the world.
@@ -103,7 +75,7 @@ pub(crate) trait Stream {
     /// The address of our end.
     fn local_address(&self) -> io::Result<Address>;
     /// Whether a read that got less than it asked for has emptied the socket (true of TCP,
-    /// unless the event spoke of something [`Readiness::beyond`]).
+    /// unless the event spoke of something [`BEYOND`](Readiness::BEYOND)).
     fn short_read_drains(&self) -> bool;
 }
 

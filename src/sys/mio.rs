@@ -25,8 +25,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sys::address::Address;
 use crate::sys::driver::{
-    Driver, Event, ListenOptions, Listener, Query, Readiness, Reply, SourceId, Stream, Wakeup,
+    Driver, Event, ListenOptions, Listener, Query, Reply, SourceId, Stream, Wakeup,
 };
+use crate::sys::readiness::Readiness;
 use crate::sys::resolver;
 use crate::sys::signals::{Signals, signal_of};
 
@@ -255,12 +256,12 @@ fn readiness(event: &MioEvent) -> Readiness {
     let priority = event.is_priority();
     let read_closed = event.is_read_closed();
     let write_closed = event.is_write_closed();
-    Readiness {
-        read: event.is_readable() || read_closed || error || priority,
-        write: event.is_writable() || write_closed || error,
-        beyond: read_closed || write_closed || error || priority,
-        error,
-    }
+    let readable = event.is_readable() | read_closed | error | priority;
+    let writable = event.is_writable() | write_closed | error;
+    Readiness::READ.when(readable)
+        | Readiness::WRITE.when(writable)
+        | Readiness::BEYOND.when(read_closed | write_closed | error | priority)
+        | Readiness::ERROR.when(error)
 }
 
 /// Whether a non-blocking connect goes on by itself. That is so after an interruption, too, but
@@ -393,7 +394,7 @@ mod tests {
     fn until_readable(driver: &mut MioDriver, id: SourceId) -> Readiness {
         match poll_until(
             driver,
-            |event| matches!(event, Event::Ready(of, ready) if *of == id && ready.read),
+            |event| matches!(event, Event::Ready(of, ready) if *of == id && ready.says(Readiness::READ)),
         ) {
             Event::Ready(_, readiness) => readiness,
             Event::Signal(_) => unreachable!(),
@@ -404,7 +405,7 @@ mod tests {
     fn until_writable(driver: &mut MioDriver, id: SourceId) {
         poll_until(
             driver,
-            |event| matches!(event, Event::Ready(of, ready) if *of == id && ready.write),
+            |event| matches!(event, Event::Ready(of, ready) if *of == id && ready.says(Readiness::WRITE)),
         );
     }
 
@@ -447,7 +448,7 @@ mod tests {
         assert!(would_block(accepted.read(&mut buffer)));
         assert_eq!(client.write(b"hello").unwrap(), 5);
         let readiness = until_readable(&mut driver, ACCEPTED);
-        assert!(!readiness.beyond);
+        assert!(!readiness.says(Readiness::BEYOND));
         assert_eq!(accepted.read(&mut buffer).unwrap(), 5);
         assert_eq!(&buffer[..5], b"hello");
         assert_eq!(accepted.write(b"HELLO").unwrap(), 5);
@@ -461,7 +462,7 @@ mod tests {
         let mut driver = MioDriver::new().unwrap();
         let (_listener, client, accepted) = connected(&mut driver, &loopback(0));
         client.shutdown_write().unwrap();
-        let wanted = |event: &Event| matches!(event, Event::Ready(ACCEPTED, ready) if ready.read && ready.beyond);
+        let wanted = |event: &Event| matches!(event, Event::Ready(ACCEPTED, ready) if ready.says(Readiness::READ) && ready.says(Readiness::BEYOND));
         poll_until(&mut driver, wanted);
         let mut buffer = [0; 16];
         assert_eq!(accepted.read(&mut buffer).unwrap(), 0);
@@ -488,7 +489,7 @@ mod tests {
         let mut received = Vec::new();
         let mut beyond = false;
         while received.len() < 6 {
-            beyond |= until_readable(&mut driver, ACCEPTED).beyond;
+            beyond |= until_readable(&mut driver, ACCEPTED).says(Readiness::BEYOND);
             while let Ok(count) = accepted.read(&mut buffer) {
                 received.extend_from_slice(&buffer[..count]);
             }

@@ -10,12 +10,14 @@
 mod address;
 mod driver;
 mod mio;
+mod readiness;
 mod resolver;
 mod signals;
 
 pub use self::address::Address;
 pub(crate) use self::driver::{
-    Driver, Event, ListenOptions, Listener, Query, Readiness, SourceId, Stream, Wakeup,
+    Driver, Event, ListenOptions, Listener, Query, SourceId, Stream, Wakeup,
 };
 pub(crate) use self::mio::MioDriver;
+pub(crate) use self::readiness::Readiness;
 pub use self::signals::numbers;

@@ -13,7 +13,7 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::event_loop::cells::Slot;
+use crate::event_loop::cells::{Part, Shared};
 use crate::event_loop::{Entry, ExceptionContext, LoopHandle, PanicError, Progress, Source};
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
@@ -22,7 +22,8 @@ use crate::transports::core::{Core, Loss, Received};
 
 pub(crate) struct Connection {
     transport: Transport,
-    protocol: Slot<Rc<RefCell<dyn Protocol>>>,
+    /// `None` once the connection is over.
+    protocol: Shared<Option<Rc<RefCell<dyn Protocol>>>>,
     owner: Option<Rc<dyn Owner>>,
 }
 
@@ -65,7 +66,7 @@ impl Connection {
             );
             Self {
                 transport: Transport::new(core, weak.clone()),
-                protocol: Slot::new(Some(protocol)),
+                protocol: Shared::new(Some(protocol)),
                 owner: parts.owner,
             }
         });
@@ -82,6 +83,10 @@ impl Connection {
         self.transport.core()
     }
 
+    fn take_protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>> {
+        self.protocol.with(Option::take)
+    }
+
     /// Delivers `connection_lost` and lets everything go.
     fn lost(self: Rc<Self>, handle: &LoopHandle) {
         if !self.core().deliver_loss() {
@@ -94,7 +99,7 @@ impl Connection {
         drop(self.core().take_stream());
         handle.descriptor_freed();
         let entry = handle.remove(self.core().id());
-        let protocol = self.protocol.take();
+        let protocol = self.take_protocol();
         if let Some(owner) = &self.owner {
             handle.enter_reporting("Exception in a waker", || owner.detach(&self.transport));
         }
@@ -116,6 +121,16 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// There is room again.
+    #[cold]
+    fn go_on_writing(&self, handle: &LoopHandle) {
+        self.core().flush();
+        self.core().note_drained();
+        self.tell(handle);
+        // `resume_writing` may have written more; only now it is the end, if it is one.
+        self.core().send();
     }
 
     /// Receives and delivers, a bounded amount.
@@ -150,16 +165,16 @@ impl Connection {
 
     /// Receives into the loop's buffer and hands out what is there.
     fn receive_for_protocol(&self, handle: &LoopHandle) -> Received {
-        handle.lend_read_buffer(|buffer| {
-            let received = self.core().receive(buffer);
-            if let Received::Bytes(n) = received {
-                let bytes = &buffer[..n];
+        let scratch = handle.agenda().received();
+        let received = scratch.fill(RECEIVE_SIZE, |buffer| self.core().receive(buffer));
+        if let Received::Bytes(n) = received {
+            scratch.lend(Part::first(n), |bytes| {
                 self.call(handle, "data_received", |protocol| {
                     protocol.data_received(bytes);
                 });
-            }
-            received
-        })
+            });
+        }
+        received
     }
 
     /// Receives into the protocol's own buffer. One call of the protocol, though two methods:
@@ -270,7 +285,7 @@ impl Connection {
         handle: &LoopHandle,
         f: impl FnOnce(&mut dyn Protocol) -> R,
     ) -> Option<Result<R, Fault>> {
-        let protocol = self.protocol.get()?;
+        let protocol = self.protocol()?;
         let outcome = handle.enter(move || {
             let outcome = match protocol.try_borrow_mut() {
                 Ok(mut protocol) => Ok(f(&mut *protocol)),
@@ -292,19 +307,14 @@ impl Source for Connection {
         if self.core().is_lost() {
             return Progress::Done;
         }
-        if let Some(event) = event {
-            self.core().note_readiness(event);
-        }
+        let event = event.unwrap_or_default();
+        self.core().note_readiness(event);
         self.read(handle);
-        if event.is_some_and(|event| event.error) && self.core().has_ended() {
+        if event.says(Readiness::ERROR) && self.core().has_ended() {
             self.core().look_for_reset();
         }
-        if event.is_some_and(|event| event.write) && self.core().waits_for_room() {
-            self.core().flush();
-            self.core().note_drained();
-            self.tell(handle);
-            // `resume_writing` may have written more; only now it is the end, if it is one.
-            self.core().send();
+        if event.says(Readiness::WRITE) && self.core().waits_for_room() {
+            self.go_on_writing(handle);
         }
         if self.core().wants_to_read() {
             Progress::Again
@@ -331,6 +341,9 @@ impl Source for Connection {
     fn settle(self: Rc<Self>, handle: &LoopHandle) {
         self.core().clear_note();
         self.core().send();
+        if !self.core().has_notice() {
+            return;
+        }
         if handle.is_running() {
             self.tell(handle);
         } else {
@@ -342,18 +355,18 @@ impl Source for Connection {
     fn abandon(self: Rc<Self>) {
         self.core().abort();
         drop(self.core().take_stream());
-        drop(self.protocol.take());
+        drop(self.take_protocol());
     }
 }
 
 impl ProtocolSide for Connection {
     fn protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>> {
-        self.protocol.get()
+        self.protocol.with(|protocol| protocol.clone())
     }
 
     fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
         self.core().set_buffered(None);
-        drop(self.protocol.put(protocol));
+        drop(self.protocol.with(|current| current.replace(protocol)));
     }
 }
 
@@ -380,6 +393,8 @@ impl fmt::Display for Fault {
 
 impl Error for Fault {}
 
+/// What one receive may bring at most, as asyncio's transports have it.
+const RECEIVE_SIZE: u32 = 256 * 1024;
 /// After an event that said "closed", reading goes on to the end, a short read or not. This is
 /// how long it may go on for.
 const RECEIVES_PER_VISIT: usize = 16;

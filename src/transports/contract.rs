@@ -7,12 +7,14 @@
 //! a husk that answers and ignores. asyncio's counterpart: `asyncio.Protocol`,
 //! `asyncio.BufferedProtocol`, `asyncio.Transport`.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use crate::event_loop::Spares;
 use crate::sys::SourceId;
 use crate::transports::core::Core;
 
@@ -261,7 +263,14 @@ impl Transport {
         self.core().id()
     }
 
-    /// Sends `data`, as soon as the step ends and the system takes it. Never blocks, and never
+    /// The loop's storage for bytes between two uses.
+    pub(crate) fn spares(&self) -> &Spares {
+        self.core().handle().agenda().spares()
+    }
+
+    /// Sends `data`, as soon as the step ends and the system takes it. Bytes that are given away
+    /// (a `Vec<u8>`), and those that `data_received` was just told of, are not copied as a rule
+    /// (see [`Data`]). Never blocks, and never
     /// fails: a broken connection shows in `connection_lost`. On a connection that is lost the
     /// bytes are ignored, and the fifth such write and later ones are logged. Mirrors
     /// `Transport.write`.
@@ -271,12 +280,12 @@ impl Transport {
     /// After [`write_eof`](Self::write_eof), as asyncio raises; see
     /// [`try_write`](Self::try_write).
     #[track_caller]
-    pub fn write(&self, data: &[u8]) {
+    pub fn write(&self, data: impl Data) {
         assert!(
             !self.core().eof_asked(),
             "Cannot call write() after write_eof()"
         );
-        self.core().write([data]);
+        self.accept(data.into_bytes());
     }
 
     /// [`write`](Self::write) for those who cannot know whether the writing side was ended.
@@ -284,13 +293,20 @@ impl Transport {
     /// # Errors
     ///
     /// `BrokenPipe` after [`write_eof`](Self::write_eof); nothing is written.
-    pub fn try_write(&self, data: &[u8]) -> io::Result<()> {
+    pub fn try_write(&self, data: impl Data) -> io::Result<()> {
         if self.core().eof_asked() {
             let message = "Cannot call write() after write_eof()";
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, message));
         }
-        self.core().write([data]);
+        self.accept(data.into_bytes());
         Ok(())
+    }
+
+    fn accept(&self, data: Cow<'_, [u8]>) {
+        match data {
+            Cow::Borrowed(data) => self.core().write(data),
+            Cow::Owned(data) => self.core().write_owned(data),
+        }
     }
 
     /// [`write`](Self::write)s several pieces, in order. Mirrors `Transport.writelines`.
@@ -311,7 +327,7 @@ impl Transport {
         // Collected first: the iterator is user code, and may write itself.
         let lines: Vec<I::Item> = lines.into_iter().collect();
         let lines: Vec<&[u8]> = lines.iter().map(AsRef::as_ref).collect();
-        self.core().write(lines);
+        self.core().writelines(&lines);
     }
 
     /// Ends the writing side after what was written is sent; reading goes on. Does nothing if it
@@ -431,6 +447,37 @@ impl fmt::Debug for Transport {
         debug
             .field("closing", &self.is_closing())
             .finish_non_exhaustive()
+    }
+}
+
+/// What can be written: borrowed bytes (`&[u8]`, `&str`, `&Vec<u8>`, a reference to whatever is
+/// `AsRef<[u8]>`), or a `Vec<u8>` that is given away.
+///
+/// ```
+/// fn answer(transport: &evloop::Transport, line: Vec<u8>) {
+///     transport.write(b"you said: ");
+///     transport.write(line);
+/// }
+/// ```
+pub trait Data {
+    /// The bytes, with their storage if that is given away.
+    fn into_bytes<'a>(self) -> Cow<'a, [u8]>
+    where
+        Self: 'a;
+}
+
+impl<T: AsRef<[u8]> + ?Sized> Data for &T {
+    fn into_bytes<'a>(self) -> Cow<'a, [u8]>
+    where
+        Self: 'a,
+    {
+        Cow::Borrowed(self.as_ref())
+    }
+}
+
+impl Data for Vec<u8> {
+    fn into_bytes<'a>(self) -> Cow<'a, [u8]> {
+        Cow::Owned(self)
     }
 }
 

@@ -6,11 +6,12 @@
 //! here calls user code, it changes state and leaves a note. asyncio's counterpart: the fields
 //! and the write half of `_SelectorSocketTransport`.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
-use crate::event_loop::cells::Shared;
-use crate::event_loop::{Entry, WeakHandle};
+use crate::event_loop::cells::{Part, Shared};
+use crate::event_loop::{Entry, Spares, WeakHandle};
 use crate::sansio::lifecycle::{Life, ReadSide, WriteSide};
 use crate::sansio::water_marks::{Flow, WaterMarks};
 use crate::sansio::write_buffer::WriteBuffer;
@@ -20,31 +21,35 @@ pub(crate) struct Core {
     handle: WeakHandle,
     id: SourceId,
     peer: Address,
-    state: Shared<State>,
+    life: Cell<Life>,
+    read: Cell<ReadSide>,
+    write: Cell<WriteSide>,
+    /// Sticky: set by events, cleared when the system would block.
+    ready: Cell<Readiness>,
+    /// Whether the protocol brings its own buffer; `None` until it was asked.
+    buffered: Cell<Option<bool>>,
+    /// Written, not yet sent, and still where it was received: it is sent from there when the step
+    /// ends. Whoever writes on what came needs no copy of it. Nothing is unsent before it.
+    passed_on: Cell<Option<Part>>,
+    /// In the loop's list of notes.
+    noted: Cell<bool>,
+    /// What the protocol has to be told about writing, in order.
+    notices: Cell<[Option<Flow>; 2]>,
+    /// Writes since the end of the connection.
+    lost_writes: Cell<u32>,
+    marks: Cell<WaterMarks>,
+    socket: Shared<Socket>,
+    /// Why the connection ended; the first cause stays.
+    loss: Shared<Option<Loss>>,
 }
 
-struct State {
+/// The two ends of sending, which are borrowed together.
+struct Socket {
     /// `None` once the connection is over.
     stream: Option<Box<dyn Stream>>,
-    sock_name: Option<Address>,
-    life: Life,
-    read: ReadSide,
-    write: WriteSide,
-    marks: WaterMarks,
     /// Written and not yet sent.
     unsent: WriteBuffer,
-    /// Whether the protocol brings its own buffer; `None` until it was asked.
-    buffered: Option<bool>,
-    /// Sticky: set by events, cleared when the system would block.
-    ready: Readiness,
-    /// In the loop's list of notes.
-    noted: bool,
-    /// What the protocol has to be told about writing, in order.
-    notices: [Option<Flow>; 2],
-    /// Why the connection ended; the first cause stays.
-    loss: Option<Loss>,
-    /// Writes since the end of the connection.
-    lost_writes: u32,
+    sock_name: Option<Address>,
 }
 
 /// Why a connection is over.
@@ -89,57 +94,107 @@ impl Core {
             handle,
             id,
             peer,
-            state: Shared::new(State {
+            life: Cell::new(Life::Open),
+            read: Cell::new(ReadSide::Waiting),
+            write: Cell::new(WriteSide::Open),
+            ready: Cell::new(ready),
+            buffered: Cell::new(None),
+            passed_on: Cell::new(None),
+            noted: Cell::new(false),
+            notices: Cell::new([None; 2]),
+            lost_writes: Cell::new(0),
+            marks: Cell::new(WaterMarks::default()),
+            socket: Shared::new(Socket {
                 stream: Some(stream),
-                sock_name,
-                life: Life::Open,
-                read: ReadSide::Waiting,
-                write: WriteSide::Open,
-                marks: WaterMarks::default(),
                 unsent: WriteBuffer::default(),
-                buffered: None,
-                ready,
-                noted: false,
-                notices: [None; 2],
-                loss: None,
-                lost_writes: 0,
+                sock_name,
             }),
+            loss: Shared::new(None),
         }
     }
 
     // Writing.
 
-    /// Accepts bytes. `chunks` leave together, in order.
-    pub(crate) fn write<'a>(&self, chunks: impl IntoIterator<Item = &'a [u8]>) {
-        let chunks = chunks.into_iter().filter(|chunk| !chunk.is_empty());
-        let mut chunks = chunks.peekable();
-        if chunks.peek().is_none() {
+    /// Accepts bytes.
+    #[inline]
+    pub(crate) fn write(&self, data: &[u8]) {
+        self.accept(data.len(), || self.append(data));
+    }
+
+    /// Accepts bytes with their storage.
+    pub(crate) fn write_owned(&self, data: Vec<u8>) {
+        self.accept(data.len(), || self.append_owned(data));
+    }
+
+    /// Accepts pieces, which leave together, in order. They count as one write.
+    pub(crate) fn writelines(&self, pieces: &[&[u8]]) {
+        let size = pieces.iter().map(|piece| piece.len()).sum();
+        self.accept(size, || {
+            pieces.iter().try_for_each(|piece| self.append(piece))
+        });
+    }
+
+    #[inline]
+    fn accept(&self, size: usize, append: impl FnOnce() -> io::Result<()>) {
+        if size == 0 {
             return;
         }
         if self.is_lost() {
             self.count_lost_write();
             return;
         }
-        let was_noted = self.state.with(|state| {
-            chunks.try_for_each(|chunk| state.append(chunk))?;
-            Ok(std::mem::replace(&mut state.noted, true))
-        });
-        match was_noted {
-            Ok(true) => {}
-            Ok(false) => {
-                if let Some(handle) = self.handle.upgrade() {
-                    handle.note(self.id);
-                }
-            }
+        match append() {
+            Ok(()) if self.noted.replace(true) => {}
+            Ok(()) => self.handle.note(self.id),
             Err(error) => self.fail(error),
         }
     }
 
-    fn count_lost_write(&self) {
-        let count = self.state.with(|state| {
-            state.lost_writes = state.lost_writes.saturating_add(1);
-            state.lost_writes
+    #[inline]
+    fn append(&self, data: &[u8]) -> io::Result<()> {
+        if self.may_send() && self.unsent() == 0 {
+            if data.len() > SEND_AT_ONCE {
+                self.socket.with(|socket| self.send_or_keep(socket, data))?;
+                self.compare(self.unsent());
+                return Ok(());
+            }
+            if let Some(part) = self.handle.agenda().received().locate(data) {
+                self.passed_on.set(Some(part));
+                return self.appended(part.len());
+            }
+        }
+        let size = self.socket.with(|socket| {
+            self.keep_passed_on(socket);
+            socket.keep(data, self.spares());
+            socket.unsent.len()
         });
+        self.appended(size)
+    }
+
+    /// Takes the bytes over as they are, if nothing waits before them.
+    fn append_owned(&self, data: Vec<u8>) -> io::Result<()> {
+        let size = data.len();
+        if !(KEPT_WHOLE..=SEND_AT_ONCE).contains(&size) || self.unsent() > 0 {
+            return self.append(&data);
+        }
+        self.socket.with(|socket| socket.unsent.adopt(data));
+        self.appended(size)
+    }
+
+    /// `size` bytes are unsent now: that may be too many to wait for the step's end.
+    #[inline]
+    fn appended(&self, size: usize) -> io::Result<()> {
+        if self.may_send() && size > self.marks.get().high().min(SEND_AT_ONCE) {
+            self.try_send()
+        } else {
+            self.compare(size);
+            Ok(())
+        }
+    }
+
+    fn count_lost_write(&self) {
+        let count = self.lost_writes.get().saturating_add(1);
+        self.lost_writes.set(count);
         if count >= LOST_WRITES_BEFORE_WARNING {
             log::warn!("a write to a lost connection was ignored, the {count}th");
         }
@@ -147,47 +202,102 @@ impl Core {
 
     /// Tries to send what is unsent, and does what follows from it: the end of writing, the end
     /// of the connection, a notice to the protocol.
+    #[inline]
     pub(crate) fn send(&self) {
         self.flush();
-        let (finished, flushed) = self.state.with(|state| {
-            let (write, life) = (state.write, state.life);
-            if state.unsent.is_empty() && !life.is_lost() {
-                state.write = write.sent_all();
-                state.life = life.flushed();
-            }
-            (state.write != write, state.life != life)
-        });
-        if finished {
+        let (write, life) = (self.write.get(), self.life.get());
+        if (write, life) == (WriteSide::Open, Life::Open) || life.is_lost() || self.unsent() > 0 {
+            return;
+        }
+        self.write.set(write.sent_all());
+        self.life.set(life.flushed());
+        if self.write.get() != write {
             self.shut_down_write();
         }
-        if flushed {
+        if self.life.get() != life {
             self.queue_lost(Loss::Closed);
         }
     }
 
     /// Tries to send what is unsent. Nothing follows from it but a loss.
+    #[inline]
     pub(crate) fn flush(&self) {
-        if let Err(error) = self.state.with(State::send) {
+        if let Err(error) = self.try_send() {
             self.fail(error);
         }
     }
 
+    /// Does nothing once the connection is lost: then nothing is unsent.
+    #[inline]
+    fn try_send(&self) -> io::Result<()> {
+        let left = self.socket.with(|socket| {
+            if let Some(part) = self.passed_on.take() {
+                let received = self.handle.agenda().received();
+                received.lend(part, |bytes| self.send_or_keep(socket, bytes))?;
+            }
+            if socket.unsent.is_empty() {
+                return Ok(0);
+            }
+            while !socket.unsent.is_empty() && self.may_send() {
+                let sent = self.offer(socket.stream.as_deref(), socket.unsent.as_slice())?;
+                socket.unsent.advance(sent);
+            }
+            self.spares().give(socket.unsent.reclaim());
+            io::Result::Ok(socket.unsent.len())
+        })?;
+        self.compare(left);
+        Ok(())
+    }
+
+    /// Sends from where the bytes are; they are copied only if the system does not take them.
+    #[inline]
+    fn send_or_keep(&self, socket: &mut Socket, bytes: &[u8]) -> io::Result<()> {
+        let sent = self.offer(socket.stream.as_deref(), bytes)?;
+        if sent < bytes.len() {
+            socket.keep(&bytes[sent..], self.spares());
+        }
+        Ok(())
+    }
+
+    /// Copies what was passed on, before something that comes behind it.
+    fn keep_passed_on(&self, socket: &mut Socket) {
+        if let Some(part) = self.passed_on.take() {
+            let received = self.handle.agenda().received();
+            received.lend(part, |bytes| socket.keep(bytes, self.spares()));
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        self.ready.get().says(Readiness::WRITE)
+    }
+
+    /// Sends what the system takes. Less than everything means that it would block.
+    #[inline]
+    fn offer(&self, stream: Option<&dyn Stream>, bytes: &[u8]) -> io::Result<usize> {
+        let sent = match stream.map_or(Ok(0), |stream| stream.write(bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            outcome => outcome?,
+        };
+        if sent < bytes.len() {
+            self.forget(Readiness::WRITE);
+        }
+        Ok(sent)
+    }
+
     pub(crate) fn write_eof(&self) {
         self.send();
-        let finished = self.state.with(|state| {
-            if state.life.is_closing() || state.write.eof_asked() {
-                return false;
-            }
-            state.write = state.write.finish(!state.unsent.is_empty());
-            state.write == WriteSide::Finished
-        });
-        if finished {
+        if self.is_closing() || self.eof_asked() {
+            return;
+        }
+        self.write.set(self.write.get().finish(self.unsent() > 0));
+        if self.write.get() == WriteSide::Finished {
             self.shut_down_write();
         }
     }
 
     fn shut_down_write(&self) {
-        let outcome = self.state.with(|state| match &state.stream {
+        let outcome = self.socket.with(|socket| match &socket.stream {
             Some(stream) => stream.shutdown_write(),
             None => Ok(()),
         });
@@ -203,19 +313,16 @@ impl Core {
 
     pub(crate) fn close(&self) {
         self.send();
-        let ended = self.state.with(|state| {
-            let life = state.life;
-            state.life = life.close(!state.unsent.is_empty());
-            life == Life::Open && state.life.is_lost()
-        });
-        if ended {
+        let life = self.life.get();
+        self.life.set(life.close(self.unsent() > 0));
+        if life == Life::Open && self.is_lost() {
             self.queue_lost(Loss::Closed);
         }
     }
 
     pub(crate) fn abort(&self) {
         // One attempt; whether it works does not matter any more.
-        let _ = self.state.with(State::send);
+        let _ = self.try_send();
         self.lose(Loss::Aborted);
     }
 
@@ -227,122 +334,143 @@ impl Core {
 
     /// Ends the connection at once; what is unsent is dropped. The first cause wins.
     pub(crate) fn lose(&self, loss: Loss) {
-        let ended = self.state.with(|state| {
-            let life = state.life;
-            state.life = life.lose();
-            life != state.life
-        });
-        if ended {
+        let life = self.life.get();
+        self.life.set(life.lose());
+        if self.life.get() != life {
             self.queue_lost(loss);
         }
     }
 
     /// The life has just become `Ending`: `connection_lost` is an entry of its own in the queue.
     fn queue_lost(&self, loss: Loss) {
-        self.state.with(|state| {
-            state.unsent.clear();
-            state.notices = [None; 2];
-            state.loss = Some(loss);
+        self.notices.set([None; 2]);
+        self.passed_on.set(None);
+        self.loss.with(|cause| *cause = Some(loss));
+        let unsent = self.socket.with(|socket| {
+            socket.unsent.clear();
+            socket.unsent.reclaim()
         });
+        self.spares().give(unsent);
         self.enqueue(Entry::Lost);
     }
 
     /// Takes the step to `Gone`: true for the one caller who delivers `connection_lost`.
     pub(crate) fn deliver_loss(&self) -> bool {
-        self.state.with(|state| {
-            let life = state.life;
-            state.life = life.deliver();
-            life != state.life
-        })
+        let life = self.life.get();
+        self.life.set(life.deliver());
+        self.life.get() != life
     }
 
     /// Gives up the socket. The caller drops it.
     pub(crate) fn take_stream(&self) -> Option<Box<dyn Stream>> {
-        self.state.with(|state| state.stream.take())
+        self.socket.with(|socket| socket.stream.take())
     }
 
     /// Why the connection ended, if it has.
     pub(crate) fn loss(&self) -> Option<Loss> {
-        self.state.with(|state| state.loss.clone())
+        self.loss.with(|loss| loss.clone())
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.state.with(|state| state.life.is_closing())
+        self.life.get().is_closing()
     }
 
     pub(crate) fn is_lost(&self) -> bool {
-        self.state.with(|state| state.life.is_lost())
+        self.life.get().is_lost()
     }
 
     // Flow control.
 
     pub(crate) fn set_limits(&self, high: Option<usize>, low: Option<usize>) -> io::Result<()> {
         self.send();
-        let changed: io::Result<bool> = self.state.with(|state| {
-            state
-                .marks
-                .set_limits(high, low)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            if state.life.is_lost() {
-                return Ok(false);
-            }
-            let flow = state.marks.reevaluate(state.unsent.len());
-            state.tell(flow);
-            Ok(flow.is_some())
-        });
-        if changed? {
+        let mut marks = self.marks.get();
+        marks
+            .set_limits(high, low)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let flow = if self.is_lost() {
+            None
+        } else {
+            marks.reevaluate(self.unsent())
+        };
+        self.marks.set(marks);
+        self.tell(flow);
+        if flow.is_some() {
             self.queue_notice();
         }
         Ok(())
     }
 
     pub(crate) fn limits(&self) -> (usize, usize) {
-        self.state.with(|state| state.marks.limits())
+        self.marks.get().limits()
     }
 
     pub(crate) fn unsent(&self) -> usize {
-        self.state.with(|state| state.unsent.len())
+        let passed_on = self.passed_on.get().map_or(0, Part::len);
+        passed_on + self.socket.with(|socket| socket.unsent.len())
     }
 
     /// Whether `drain` has to look closer: above the high mark, or paused.
     pub(crate) fn is_congested(&self) -> bool {
-        self.state
-            .with(|state| state.marks.is_paused() || state.unsent.len() > state.marks.high())
+        let marks = self.marks.get();
+        marks.is_paused() || self.unsent() > marks.high()
     }
 
     pub(crate) fn is_write_paused(&self) -> bool {
-        self.state.with(|state| state.marks.is_paused())
+        self.marks.get().is_paused()
     }
 
     pub(crate) fn eof_asked(&self) -> bool {
-        self.state.with(|state| state.write.eof_asked())
+        self.write.get().eof_asked()
     }
 
     /// Whether a writable event changes anything: bytes wait, or a protocol that has paused.
     pub(crate) fn waits_for_room(&self) -> bool {
-        self.state.with(|state| {
-            let waits = !state.unsent.is_empty() || state.marks.is_paused();
-            waits && !state.life.is_lost()
-        })
+        (self.is_write_paused() || self.unsent() > 0) && !self.is_lost()
     }
 
     /// After a send that a writable event caused: have the waiting bytes fallen far enough?
     pub(crate) fn note_drained(&self) {
-        self.state.with(|state| {
-            if !state.life.is_lost() {
-                let flow = state.marks.drained(state.unsent.len());
-                state.tell(flow);
-            }
+        if !self.is_lost() {
+            let mut marks = self.marks.get();
+            let flow = marks.drained(self.unsent());
+            self.marks.set(marks);
+            self.tell(flow);
+        }
+    }
+
+    /// Compares with the high mark, if the system has said that it would block.
+    fn compare(&self, size: usize) {
+        if !self.may_send() {
+            let mut marks = self.marks.get();
+            let flow = marks.filled(size);
+            self.marks.set(marks);
+            self.tell(flow);
+        }
+    }
+
+    /// Leaves a notice for the protocol. A resume that was not told yet and the pause after it
+    /// cancel out. A pause and the resume after it are both told: a `drain` may have begun to
+    /// wait in between, and the resume is what wakes it.
+    fn tell(&self, flow: Option<Flow>) {
+        self.notices.set(match (self.notices.get(), flow) {
+            (notices, None) => notices,
+            ([Some(Flow::Resume), None], Some(Flow::Pause)) => [None, None],
+            ([first, Some(Flow::Resume)], Some(Flow::Pause)) => [first, None],
+            ([None, _], flow) => [flow, None],
+            ([first, _], flow) => [first, flow],
         });
+    }
+
+    /// Whether the protocol has to be told something.
+    pub(crate) fn has_notice(&self) -> bool {
+        self.notices.get()[0].is_some()
     }
 
     /// What the protocol has to be told next.
     pub(crate) fn take_notice(&self) -> Option<Flow> {
-        self.state.with(|state| {
-            let [next, then] = state.notices;
-            state.notices = [then, None];
-            next
-        })
+        let [next, then] = self.notices.get();
+        self.notices.set([then, None]);
+        next
     }
 
     /// Has a notice told from the queue.
@@ -352,86 +480,84 @@ impl Core {
 
     /// The note is being dealt with; a new write leaves a new one.
     pub(crate) fn clear_note(&self) {
-        self.state.with(|state| state.noted = false);
+        self.noted.set(false);
     }
 
     // Reading.
 
     pub(crate) fn begin_reading(&self) {
-        self.state.with(|state| state.read = state.read.begin());
+        self.read.set(self.read.get().begin());
         self.visit_if_readable();
     }
 
     pub(crate) fn pause_reading(&self) {
-        self.state.with(|state| {
-            if !state.life.is_closing() {
-                state.read = state.read.pause();
-            }
-        });
+        if !self.is_closing() {
+            self.read.set(self.read.get().pause());
+        }
     }
 
     pub(crate) fn resume_reading(&self) {
-        self.state.with(|state| {
-            if !state.life.is_closing() {
-                state.read = state.read.resume();
-            }
-        });
+        if !self.is_closing() {
+            self.read.set(self.read.get().resume());
+        }
         self.visit_if_readable();
     }
 
     /// No event will tell of bytes that an earlier one told of.
     fn visit_if_readable(&self) {
         if self.wants_to_read() {
-            if let Some(handle) = self.handle.upgrade() {
-                handle.visit(self.id);
-            }
+            self.handle.agenda().visit(self.id);
         }
     }
 
     pub(crate) fn is_reading(&self) -> bool {
-        self.state
-            .with(|state| !state.life.is_closing() && !state.read.is_paused())
+        !self.is_closing() && !self.read.get().is_paused()
     }
 
     pub(crate) fn wants_to_read(&self) -> bool {
-        self.state.with(|state| state.wants_to_read())
+        let readable = self.ready.get().says(Readiness::READ);
+        readable && self.read.get().wants_bytes() && !self.is_closing()
     }
 
     pub(crate) fn buffered(&self) -> Option<bool> {
-        self.state.with(|state| state.buffered)
+        self.buffered.get()
     }
 
     pub(crate) fn set_buffered(&self, buffered: Option<bool>) {
-        self.state.with(|state| state.buffered = buffered);
+        self.buffered.set(buffered);
     }
 
     pub(crate) fn note_readiness(&self, event: Readiness) {
-        self.state.with(|state| state.ready = state.ready | event);
+        self.ready.set(self.ready.get() | event);
+    }
+
+    fn forget(&self, readiness: Readiness) {
+        self.ready.set(self.ready.get().without(readiness));
     }
 
     /// Receives once.
+    #[inline]
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> Received {
-        self.state.with(|state| {
-            let Some(stream) = &state.stream else {
+        self.socket.with(|socket| {
+            let Some(stream) = &socket.stream else {
                 return Received::Blocked;
             };
             loop {
                 match stream.read(buffer) {
                     Ok(0) => {
-                        state.ready.read = false;
-                        state.read = state.read.end();
+                        self.forget(Readiness::READ);
+                        self.read.set(self.read.get().end());
                         return Received::Eof;
                     }
                     Ok(n) => {
                         let short = n < buffer.len() && stream.short_read_drains();
-                        if short && !state.ready.beyond {
-                            state.ready.read = false;
+                        if short && !self.ready.get().says(Readiness::BEYOND) {
+                            self.forget(Readiness::READ);
                         }
                         return Received::Bytes(n);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        state.ready.read = false;
-                        state.ready.beyond = false;
+                        self.forget(Readiness::READ | Readiness::BEYOND);
                         return Received::Blocked;
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -443,14 +569,13 @@ impl Core {
 
     /// Whether the end of what the peer sends was seen.
     pub(crate) fn has_ended(&self) -> bool {
-        self.state
-            .with(|state| matches!(state.read, ReadSide::Ended { .. }))
+        matches!(self.read.get(), ReadSide::Ended { .. })
     }
 
     /// After that end nothing is read any more, and reading would only say "end" again: a reset
     /// that follows has to be asked for.
     pub(crate) fn look_for_reset(&self) {
-        let outcome = self.state.with(|state| match &state.stream {
+        let outcome = self.socket.with(|socket| match &socket.stream {
             Some(stream) => stream.take_error(),
             None => Ok(()),
         });
@@ -466,11 +591,11 @@ impl Core {
     }
 
     pub(crate) fn sock_name(&self) -> Option<Address> {
-        self.state.with(|state| {
-            if state.sock_name.is_none() {
-                state.sock_name = state.stream.as_ref()?.local_address().ok();
+        self.socket.with(|socket| {
+            if socket.sock_name.is_none() {
+                socket.sock_name = socket.stream.as_ref()?.local_address().ok();
             }
-            state.sock_name.clone()
+            socket.sock_name.clone()
         })
     }
 
@@ -482,81 +607,30 @@ impl Core {
         self.id
     }
 
+    fn spares(&self) -> &Spares {
+        self.handle.agenda().spares()
+    }
+
     fn enqueue(&self, entry: Entry) {
-        if let Some(handle) = self.handle.upgrade() {
-            handle.enqueue(self.id, entry);
-        }
+        self.handle.agenda().enqueue(self.id, entry);
     }
 }
 
-impl State {
-    fn append(&mut self, chunk: &[u8]) -> io::Result<()> {
-        let mut rest = chunk;
-        if self.unsent.is_empty() && chunk.len() > SEND_AT_ONCE && self.ready.write {
-            let sent = offer(self.stream.as_deref(), &mut self.ready, chunk)?;
-            rest = &chunk[sent..];
+impl Socket {
+    /// Copies bytes behind what is unsent.
+    fn keep(&mut self, bytes: &[u8], spares: &Spares) {
+        if !self.unsent.has_storage() {
+            self.unsent.adopt(spares.take());
         }
-        self.unsent.extend(rest);
-        if self.ready.write && self.unsent.len() > self.marks.high().min(SEND_AT_ONCE) {
-            self.send()
-        } else {
-            self.compare();
-            Ok(())
-        }
+        self.unsent.extend(bytes);
     }
-
-    /// Does nothing once the connection is lost: then nothing is unsent.
-    fn send(&mut self) -> io::Result<()> {
-        while !self.unsent.is_empty() && self.ready.write {
-            let bytes = self.unsent.as_slice();
-            let sent = offer(self.stream.as_deref(), &mut self.ready, bytes)?;
-            self.unsent.advance(sent);
-        }
-        self.compare();
-        Ok(())
-    }
-
-    /// Compares with the high mark, if the system has said that it would block.
-    fn compare(&mut self) {
-        if !self.ready.write {
-            let flow = self.marks.filled(self.unsent.len());
-            self.tell(flow);
-        }
-    }
-
-    /// Leaves a notice for the protocol. A resume that was not told yet and the pause after it
-    /// cancel out. A pause and the resume after it are both told: a `drain` may have begun to
-    /// wait in between, and the resume is what wakes it.
-    fn tell(&mut self, flow: Option<Flow>) {
-        self.notices = match (self.notices, flow) {
-            (notices, None) => notices,
-            ([Some(Flow::Resume), None], Some(Flow::Pause)) => [None, None],
-            ([first, Some(Flow::Resume)], Some(Flow::Pause)) => [first, None],
-            ([None, _], flow) => [flow, None],
-            ([first, _], flow) => [first, flow],
-        };
-    }
-
-    fn wants_to_read(&self) -> bool {
-        self.ready.read && self.read.wants_bytes() && !self.life.is_closing()
-    }
-}
-
-/// Sends what the system takes. Less than everything means that it would block.
-fn offer(stream: Option<&dyn Stream>, ready: &mut Readiness, bytes: &[u8]) -> io::Result<usize> {
-    let sent = match stream.map_or(Ok(0), |stream| stream.write(bytes)) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        outcome => outcome?,
-    };
-    if sent < bytes.len() {
-        ready.write = false;
-    }
-    Ok(sent)
 }
 
 /// A step's writes are collected up to this many bytes before they are sent, and a single write
 /// of more on an empty buffer goes out without a copy.
 const SEND_AT_ONCE: usize = 64 * 1024;
+/// From this many bytes on, a vector that is given away is sent as it is; less is copied behind
+/// what else the step may write.
+const KEPT_WHOLE: usize = 512;
 /// asyncio's `LOG_THRESHOLD_FOR_CONNLOST_WRITES`.
 const LOST_WRITES_BEFORE_WARNING: u32 = 5;

@@ -13,6 +13,6 @@ mod core;
 mod info;
 
 pub(crate) use self::connection::{Connection, Owner, Parts};
-pub use self::contract::{BufferedProtocol, ExtraInfo, Protocol, Transport};
+pub use self::contract::{BufferedProtocol, Data, ExtraInfo, Protocol, Transport};
 pub(crate) use self::core::Loss;
 pub use self::info::{PeerName, SockName};

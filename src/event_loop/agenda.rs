@@ -1,0 +1,89 @@
+//! What the loop is to do next, for those who have something for it to do.
+//!
+//! Owns: [`Agenda`]: the ready queue, the lists of sources to settle and to visit, and the spare
+//! storage, and the buffer for all reads. Why: sources and wakers put their entries here without reaching into the loop: it is
+//! plain data, so it may be held by whoever outlives the loop. Invariants: closed means that
+//! nothing comes in any more, and the loop's end takes out what was in it. asyncio's counterpart:
+//! `BaseEventLoop._ready`.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use crate::event_loop::cells::{Queue, Scratch, Shared};
+use crate::event_loop::ready::{Entry, Ready};
+use crate::event_loop::spares::Spares;
+use crate::sys::SourceId;
+
+pub(crate) struct Agenda {
+    /// Tells this loop from every other of the process.
+    pub(super) number: u64,
+    pub(super) closed: Cell<bool>,
+    /// A step (callback, protocol method, poll of a task) is on the stack.
+    pub(super) stepping: Cell<bool>,
+    pub(super) ready: Queue<Ready>,
+    /// Sources that the running step has written to. Most steps write to one.
+    first_note: Cell<Option<SourceId>>,
+    more_notes: Queue<SourceId>,
+    /// Sources that stopped early, or whose reading was resumed; each once, however often it
+    /// asked, so that one that asks often gets no more than the others.
+    pub(super) visits: Shared<BTreeSet<SourceId>>,
+    pub(super) spares: Spares,
+    /// One large buffer for all reads: an idle connection holds none.
+    pub(super) received: Scratch,
+}
+
+impl Agenda {
+    pub(super) fn new(number: u64) -> Self {
+        Self {
+            number,
+            closed: Cell::new(false),
+            stepping: Cell::new(false),
+            ready: Queue::new(),
+            first_note: Cell::new(None),
+            more_notes: Queue::new(),
+            visits: Shared::default(),
+            spares: Spares::default(),
+            received: Scratch::new(),
+        }
+    }
+
+    /// Appends an entry of a source to the ready queue.
+    pub(crate) fn enqueue(&self, id: SourceId, entry: Entry) {
+        if !self.closed.get() {
+            self.ready.push(Ready::Source(id, entry));
+        }
+    }
+
+    /// Has the source served in the next turn though no event may come.
+    pub(crate) fn visit(&self, id: SourceId) {
+        if !self.closed.get() {
+            self.visits.with(|visits| visits.insert(id));
+        }
+    }
+
+    /// Has the source settle when the running step ends.
+    #[inline]
+    pub(super) fn note(&self, id: SourceId) {
+        if self.first_note.get().is_none() && self.more_notes.is_empty() {
+            self.first_note.set(Some(id));
+        } else {
+            self.more_notes.push(id);
+        }
+    }
+
+    /// The source that is to settle next.
+    #[inline]
+    pub(super) fn next_note(&self) -> Option<SourceId> {
+        self.first_note.take().or_else(|| self.more_notes.pop())
+    }
+
+    /// Storage for bytes between two uses.
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.spares
+    }
+
+    /// What the running step was told of, if it is a receive.
+    pub(crate) fn received(&self) -> &Scratch {
+        &self.received
+    }
+}
