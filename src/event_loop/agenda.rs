@@ -26,7 +26,7 @@ pub(crate) struct Agenda {
     more_notes: Queue<SourceId>,
     /// Sources that stopped early, or whose reading was resumed; each once, however often it
     /// asked, so that one that asks often gets no more than the others.
-    pub(super) visits: Shared<BTreeSet<SourceId>>,
+    visits: Shared<BTreeSet<SourceId>>,
     pub(super) spares: Spares,
     /// One large buffer for all reads: an idle connection holds none.
     pub(super) received: Scratch,
@@ -59,6 +59,15 @@ impl Agenda {
         if !self.closed.get() {
             self.visits.with(|visits| visits.insert(id));
         }
+    }
+
+    pub(super) fn has_visits(&self) -> bool {
+        self.visits.with(|visits| !visits.is_empty())
+    }
+
+    /// Whom to visit in this turn.
+    pub(super) fn take_visits(&self) -> BTreeSet<SourceId> {
+        self.visits.with(std::mem::take)
     }
 
     /// Has the source settle when the running step ends.

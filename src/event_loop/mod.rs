@@ -37,7 +37,7 @@ use self::door::catch;
 use self::handle::Callback;
 use self::ready::Ready;
 use self::remote::Message;
-use self::state::Timer;
+use self::state::{Job, Timer};
 use crate::sys::{Event, Readiness, SourceId};
 
 pub use self::door::{ExceptionContext, PanicError};
@@ -55,14 +55,59 @@ impl LoopHandle {
     /// One turn of the loop. Read it from top to bottom: this is all there is.
     fn run_once(&self, root: &mut dyn FnMut()) {
         let inner = &*self.inner;
+        let ready = &inner.agenda.ready;
+
+        // Sleep until something happens, or just look whether something has, if callbacks wait
+        // already. I/O is served at once: a reader that is woken here runs below, in the same turn.
+        if self.poll_is_due() {
+            self.poll_and_serve();
+        } else if inner.timers.with(|timers| !timers.is_empty()) {
+            inner.now.set(self.time());
+        }
+
+        // Timers that are due, in the order of their deadlines, then what other threads sent.
+        while let Some(timer) = inner.timers.with(|timers| timers.pop_due(inner.now.get())) {
+            match timer {
+                Timer::Call(callback) => ready.push(Ready::Call(callback)),
+                Timer::Wake(waker) => self.enter_reporting("Exception in a waker", || waker.wake()),
+            }
+        }
+        if inner.remote.has_messages() {
+            self.queue_messages();
+        }
+
+        // Exactly the entries that are ready now: what they schedule is for the next turn.
+        let entries = ready.len();
+        inner.since_poll.set(inner.since_poll.get() + entries);
+        for _ in 0..entries {
+            match ready.pop() {
+                Some(Ready::Task(TaskId::ROOT)) => root(),
+                Some(Ready::Task(id)) => self.poll_task(id),
+                Some(Ready::Call(callback)) => self.run_callback(callback),
+                Some(Ready::Remote(callback)) => self.run_remote(callback),
+                Some(Ready::Source(id, entry)) => self.run_entry(id, entry),
+                None => break,
+            }
+        }
+    }
+
+    /// A look at the world costs a system call, so where callbacks wait it is made once for many
+    /// of them: I/O may then wait for as many, and no longer.
+    fn poll_is_due(&self) -> bool {
+        let (inner, agenda) = (&*self.inner, &*self.inner.agenda);
+        agenda.ready.is_empty()
+            || inner.since_poll.get() >= ENTRIES_PER_POLL
+            || inner.stopping.get()
+            || agenda.has_visits()
+    }
+
+    fn poll_and_serve(&self) {
+        let inner = &*self.inner;
+        inner.since_poll.set(0);
         let mut events = inner.events.take().unwrap_or_default();
-
-        // Sleep until something happens, or not at all if something waits already.
         self.poll(&mut events);
-
-        // I/O is served at once: a reader that is woken here runs below, in the same turn. Whoever
-        // stops early here is visited in the next one.
-        let visits = inner.agenda.visits.with(std::mem::take);
+        // Whoever stops early while it is served is visited in the next turn.
+        let visits = inner.agenda.take_visits();
         for event in events.drain(..) {
             match event {
                 Event::Ready(id, readiness) => self.serve(id, Some(readiness)),
@@ -73,38 +118,12 @@ impl LoopHandle {
         for id in visits {
             self.serve(id, None);
         }
-
-        // Timers that are due, in the order of their deadlines, then what other threads sent.
-        while let Some(timer) = inner.timers.with(|timers| timers.pop_due(inner.now.get())) {
-            match timer {
-                Timer::Call(callback) => inner.agenda.ready.push(Ready::Call(callback)),
-                Timer::Wake(waker) => self.enter_reporting("Exception in a waker", || waker.wake()),
-            }
-        }
-        for message in inner.remote.take() {
-            match message {
-                Message::Wake(id) => self.push_task(id),
-                Message::Call(callback) => drop(self.call_soon(callback)),
-            }
-        }
-
-        // Exactly the entries that are ready now: what they schedule is for the next turn.
-        let ready = &inner.agenda.ready;
-        for _ in 0..ready.len() {
-            match ready.pop() {
-                Some(Ready::Task(TaskId::ROOT)) => root(),
-                Some(Ready::Task(id)) => self.poll_task(id),
-                Some(Ready::Call(callback)) => self.run_callback(callback),
-                Some(Ready::Source(id, entry)) => self.run_entry(id, entry),
-                None => break,
-            }
-        }
     }
 
     fn poll(&self, events: &mut Vec<Event>) {
         let inner = &*self.inner;
-        let visits = inner.agenda.visits.with(|visits| !visits.is_empty());
-        let busy = visits || !inner.agenda.ready.is_empty() || inner.stopping.get();
+        let agenda = &*inner.agenda;
+        let busy = !agenda.ready.is_empty() || agenda.has_visits() || inner.stopping.get();
         let deadline = inner.timers.with(|timers| timers.next_deadline());
         let outcome = inner.driver.with(|driver| {
             let Some(driver) = driver else {
@@ -135,6 +154,20 @@ impl LoopHandle {
         }
     }
 
+    fn queue_messages(&self) {
+        let mut messages = self.inner.messages.take().unwrap_or_default();
+        self.inner.remote.take_into(&mut messages);
+        for message in messages.drain(..) {
+            self.inner.agenda.ready.push(match message {
+                Message::Wake(id) => Ready::Task(id),
+                Message::Call(callback) => Ready::Remote(callback),
+            });
+        }
+        // Room for the next burst, but not for the largest that ever was.
+        messages.shrink_to(MESSAGES_KEPT);
+        drop(self.inner.messages.put(messages));
+    }
+
     fn serve(&self, id: SourceId, event: Option<Readiness>) {
         if let Some(source) = self.inner.sources.get(id.0) {
             if source.serve(self, event) == Progress::Again {
@@ -156,14 +189,18 @@ impl LoopHandle {
         });
     }
 
+    fn run_remote(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.enter_reporting("Exception in callback", callback);
+    }
+
     fn poll_task(&self, id: TaskId) {
         // A stale wake, of a task that is over, finds nothing.
         let Some(mut job) = self.inner.tasks.take(id.0) else {
             return;
         };
-        job.flags.clear();
+        job.own.flags.clear();
         let polled = self.enter(|| {
-            let mut cx = Context::from_waker(&job.waker);
+            let mut cx = Context::from_waker(&job.own.waker);
             job.future.as_mut().poll(&mut cx)
         });
         match polled {
@@ -181,7 +218,9 @@ impl LoopHandle {
             }
         }
         drop(self.inner.tasks.remove(id.0));
-        self.enter_reporting("Exception in a task's destructor", || drop(job));
+        let Job { future, own } = job;
+        self.enter_reporting("Exception in a task's destructor", || drop(future));
+        self.give_waker_back(own);
     }
 
     /// Enters user code: a step. What it wrote is sent, and what that caused is told, when it has
@@ -223,6 +262,11 @@ fn poll_timeout(
     }
     deadline.map(|deadline| deadline.saturating_duration_since(now()))
 }
+
+/// So many callbacks and task steps may run between two looks at the world.
+const ENTRIES_PER_POLL: usize = 64;
+/// Room for so many messages from other threads is kept.
+const MESSAGES_KEPT: usize = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -226,10 +226,11 @@ impl LoopHandle {
         self.discard_each(inner.signals.with(std::mem::take));
         self.discard(inner.exception_handler.take());
         while inner.agenda.next_note().is_some() {}
-        inner.agenda.visits.with(BTreeSet::clear);
+        drop(inner.agenda.take_visits());
         inner.agenda.spares.clear();
         inner.starved.with(BTreeSet::clear);
         inner.agenda.received.free();
+        inner.wakers.with(Vec::clear);
         drop(inner.driver.with(Option::take));
     }
 

@@ -10,7 +10,6 @@ use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use crate::event_loop::door::ExceptionContext;
 use crate::event_loop::ready::{Entry, Ready, TaskId};
 use crate::event_loop::state::{Job, LoopHandle, Source, Timer, WeakHandle};
 use crate::event_loop::threadsafe::LoopClosed;
-use crate::event_loop::waker::TaskWaker;
+use crate::event_loop::waker::OwnWaker;
 use crate::sansio::timer_queue::TimerKey;
 use crate::sys::{Driver, SourceId};
 
@@ -169,16 +168,37 @@ impl LoopHandle {
             return Err(LoopClosed);
         }
         let id = TaskId(self.inner.tasks.reserve());
-        let flags = TaskWaker::new(id, self.number(), &self.inner.remote);
         let job = Job {
             future: Box::pin(future),
-            waker: Waker::from(Arc::clone(&flags)),
-            flags,
+            own: self.own_waker(id),
         };
         // The key was reserved just now, so nothing comes back.
         drop(self.inner.tasks.put(id.0, job));
         self.inner.agenda.ready.push(Ready::Task(id));
         Ok(id)
+    }
+
+    fn own_waker(&self, id: TaskId) -> OwnWaker {
+        match self.inner.wakers.with(Vec::pop) {
+            Some(own) => {
+                own.serve(id);
+                own
+            }
+            None => OwnWaker::new(id, self.number(), &self.inner.remote),
+        }
+    }
+
+    /// A task is over.
+    pub(super) fn give_waker_back(&self, own: OwnWaker) {
+        let refused = self.inner.wakers.with(|wakers| {
+            if wakers.len() < WAKERS_KEPT && own.is_free() {
+                wakers.push(own);
+                None
+            } else {
+                Some(own)
+            }
+        });
+        drop(refused);
     }
 
     // The world.
@@ -259,5 +279,7 @@ impl Drop for Report {
     }
 }
 
+/// So many tasks may be over, one after the other or at once, whose wakers are kept.
+const WAKERS_KEPT: usize = 1024;
 /// What stands for ever where the clock cannot tell a delay: a century.
 const LONGEST_DELAY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -15,6 +15,8 @@ pub(crate) enum Ready {
     Task(TaskId),
     /// A callback was scheduled.
     Call(Rc<dyn Callback>),
+    /// A callback came from another thread.
+    Remote(Box<dyn FnOnce() + Send>),
     /// A source queued something of its own.
     Source(SourceId, Entry),
 }

@@ -7,7 +7,6 @@
 //! driver's waker is given up, so that a late waker keeps no descriptor. asyncio's counterpart:
 //! the self-pipe.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +31,7 @@ pub(crate) struct Remote {
 }
 
 struct Inbox {
-    messages: VecDeque<Message>,
+    messages: Vec<Message>,
     /// `None` once the loop is closed.
     wakeup: Option<Arc<dyn Wakeup>>,
 }
@@ -41,7 +40,7 @@ impl Remote {
     pub(crate) fn new(wakeup: Arc<dyn Wakeup>) -> Self {
         Self {
             inbox: Mutex::new(Inbox {
-                messages: VecDeque::new(),
+                messages: Vec::new(),
                 wakeup: Some(wakeup),
             }),
             pending: AtomicBool::new(false),
@@ -57,17 +56,24 @@ impl Remote {
             let Some(wakeup) = &inbox.wakeup else {
                 return Err(message);
             };
-            let wakeup = Arc::clone(wakeup);
-            inbox.messages.push_back(message);
+            // Whoever finds the inbox empty announces it; who comes later is announced already.
+            let wakeup = (inbox.messages.is_empty() && self.announce()).then(|| wakeup.clone());
+            inbox.messages.push(message);
             wakeup
         };
-        // Sequentially consistent on both sides: either the loop sees `pending` before it sleeps,
-        // or we see `asleep` and wake it.
-        self.pending.store(true, Ordering::SeqCst);
-        if self.asleep.swap(false, Ordering::SeqCst) {
+        if let Some(wakeup) = wakeup {
             wakeup.wake();
         }
         Ok(())
+    }
+
+    /// Tells the loop that there is a message; true if it has to be woken for that.
+    ///
+    /// Sequentially consistent on both sides: either the loop sees `pending` before it sleeps, or
+    /// we see `asleep` and wake it.
+    fn announce(&self) -> bool {
+        self.pending.store(true, Ordering::SeqCst);
+        self.asleep.swap(false, Ordering::SeqCst)
     }
 
     /// Announces a sleep. False if something came in meanwhile: then there is none.
@@ -81,17 +87,20 @@ impl Remote {
         self.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Takes all messages.
-    pub(crate) fn take(&self) -> VecDeque<Message> {
-        if self.pending.swap(false, Ordering::SeqCst) {
-            std::mem::take(&mut self.lock().messages)
-        } else {
-            VecDeque::new()
-        }
+    /// Whether there are messages. One that is announced meanwhile is seen in the next turn.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Takes all messages, in exchange for an empty vector.
+    pub(crate) fn take_into(&self, empty: &mut Vec<Message>) {
+        let mut inbox = self.lock();
+        self.pending.store(false, Ordering::SeqCst);
+        std::mem::swap(&mut inbox.messages, empty);
     }
 
     /// Refuses everything from now on, and gives what was left.
-    pub(crate) fn close(&self) -> VecDeque<Message> {
+    pub(crate) fn close(&self) -> Vec<Message> {
         let mut inbox = self.lock();
         inbox.wakeup = None;
         std::mem::take(&mut inbox.messages)
@@ -141,7 +150,9 @@ mod tests {
         }
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         remote.end_sleep();
-        assert_eq!(remote.take().len(), 10);
+        let mut messages = Vec::new();
+        remote.take_into(&mut messages);
+        assert_eq!(messages.len(), 10);
         assert!(remote.push(Message::Wake(TaskId(1))).is_ok());
         assert_eq!(
             count.0.load(Ordering::Relaxed),

@@ -23,9 +23,9 @@ use crate::event_loop::cells::{Shared, Slot, Table};
 use crate::event_loop::door::ExceptionContext;
 use crate::event_loop::handle::Callback;
 use crate::event_loop::ready::Entry;
-use crate::event_loop::remote::Remote;
+use crate::event_loop::remote::{Message, Remote};
 use crate::event_loop::running::{self, NoRunningLoop, Running};
-use crate::event_loop::waker::TaskWaker;
+use crate::event_loop::waker::OwnWaker;
 use crate::sansio::timer_queue::TimerQueue;
 use crate::sys::{Driver, Event, Readiness, SourceId};
 
@@ -180,10 +180,16 @@ pub(crate) struct LoopInner {
     /// Listeners that wait for a descriptor.
     pub(super) starved: Shared<BTreeSet<SourceId>>,
     pub(super) tasks: Table<Job>,
+    /// Wakers of tasks that are over, for those to come.
+    pub(super) wakers: Shared<Vec<OwnWaker>>,
     pub(super) remote: Arc<Remote>,
     pub(super) signals: Shared<BTreeMap<i32, Rc<SignalHandler>>>,
     pub(super) exception_handler: Slot<Rc<ExceptionHandler>>,
+    /// Kept, as is the next one, so that a turn does not allocate.
     pub(super) events: Slot<Vec<Event>>,
+    pub(super) messages: Slot<Vec<Message>>,
+    /// How many entries of the ready queue have run since the last poll.
+    pub(super) since_poll: Cell<usize>,
     /// The clock as it stood when this turn's poll returned.
     pub(super) now: Cell<Instant>,
     pub(super) stopping: Cell<bool>,
@@ -200,8 +206,7 @@ pub(crate) enum Timer {
 /// A task's future with the waker that it keeps for life.
 pub(crate) struct Job {
     pub(super) future: Pin<Box<dyn Future<Output = ()>>>,
-    pub(super) waker: Waker,
-    pub(super) flags: Arc<TaskWaker>,
+    pub(super) own: OwnWaker,
 }
 
 impl LoopInner {
@@ -215,10 +220,13 @@ impl LoopInner {
             sources: Table::new(),
             starved: Shared::default(),
             tasks: Table::new(),
+            wakers: Shared::default(),
             remote,
             signals: Shared::default(),
             exception_handler: Slot::new(None),
             events: Slot::new(None),
+            messages: Slot::new(None),
+            since_poll: Cell::new(0),
             now: Cell::new(now),
             stopping: Cell::new(false),
         }

@@ -1,21 +1,23 @@
 //! Wakers: a task's way back into the ready queue.
 //!
-//! Owns: [`TaskWaker`], the data behind each task's `std::task::Waker`. Why: a waker must be Send
+//! Owns: [`TaskWaker`], the data behind each task's `std::task::Waker`, and [`OwnWaker`], the pair
+//! of them that a task keeps. Why: a waker must be Send
 //! and Sync though the loop is neither, so it carries only an id; the future stays in the loop's
 //! table. Invariants: on the loop's own thread a wake is one load, one store and one push; a wake
 //! from elsewhere publishes what was written before it, and none is ever lost; a waker may
-//! outlive its task and its loop. asyncio's counterpart: `Task.__wakeup`.
+//! outlive its task and its loop, and only one that nobody else holds serves another task. asyncio's counterpart: `Task.__wakeup`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Wake;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::task::{Wake, Waker};
 
 use crate::event_loop::ready::{Ready, TaskId};
 use crate::event_loop::remote::{Message, Remote};
 use crate::event_loop::running;
 
 pub(crate) struct TaskWaker {
-    id: TaskId,
+    /// Changes only while nobody but the loop holds this.
+    id: AtomicU64,
     loop_number: u64,
     /// The task is in a queue and has not been polled since.
     queued: AtomicBool,
@@ -25,7 +27,7 @@ pub(crate) struct TaskWaker {
 impl TaskWaker {
     pub(crate) fn new(id: TaskId, loop_number: u64, remote: &Arc<Remote>) -> Arc<Self> {
         Arc::new(Self {
-            id,
+            id: AtomicU64::new(id.0),
             loop_number,
             queued: AtomicBool::new(true),
             remote: Arc::clone(remote),
@@ -36,6 +38,39 @@ impl TaskWaker {
     /// that found the flag set has written, which a plain store would miss.
     pub(crate) fn clear(&self) {
         self.queued.swap(false, Ordering::AcqRel);
+    }
+
+    fn id(&self) -> TaskId {
+        TaskId(self.id.load(Ordering::Relaxed))
+    }
+}
+
+/// What a task keeps for life: its waker, and the data behind it.
+pub(crate) struct OwnWaker {
+    pub(crate) waker: Waker,
+    pub(crate) flags: Arc<TaskWaker>,
+}
+
+impl OwnWaker {
+    pub(crate) fn new(id: TaskId, loop_number: u64, remote: &Arc<Remote>) -> Self {
+        let flags = TaskWaker::new(id, loop_number, remote);
+        let waker = Waker::from(Arc::clone(&flags));
+        Self { waker, flags }
+    }
+
+    /// Whether nobody else has a clone, so that it may serve another task: spawning is cheaper by
+    /// an allocation then.
+    pub(crate) fn is_free(&self) -> bool {
+        let free = Arc::strong_count(&self.flags) == 2;
+        // Whatever another thread did with its clone was before it let go of it.
+        fence(Ordering::Acquire);
+        free
+    }
+
+    /// Serves another task from now on, which is in the queue already.
+    pub(crate) fn serve(&self, id: TaskId) {
+        self.flags.id.store(id.0, Ordering::Relaxed);
+        self.flags.queued.store(true, Ordering::Relaxed);
     }
 }
 
@@ -50,11 +85,11 @@ impl Wake for TaskWaker {
             // its own, and the worst that follows is one poll too many.
             if !self.queued.load(Ordering::Relaxed) {
                 self.queued.store(true, Ordering::Relaxed);
-                running::push(Ready::Task(self.id));
+                running::push(Ready::Task(self.id()));
             }
         } else if !self.queued.swap(true, Ordering::AcqRel) {
             // A closed loop has no tasks left to wake.
-            let _ = self.remote.push(Message::Wake(self.id));
+            let _ = self.remote.push(Message::Wake(self.id()));
         }
     }
 }

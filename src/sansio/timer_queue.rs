@@ -1,16 +1,21 @@
 //! What is to happen at a later time, in the order in which it will.
 //!
 //! Owns: the entries of all armed timers, and the numbers that keep equal deadlines apart. Why:
-//! an ordered map, where asyncio has a heap that keeps what was cancelled until its time comes:
-//! here cancelling gives the entry back at once, so that whatever it holds is freed by the
-//! caller. Invariants: entries leave in the order of (deadline, insertion); a key is never used
-//! twice, so one that is stale finds nothing; the clock is not read here. asyncio's counterpart:
-//! `_scheduled` of `base_events.py`.
+//! most timers are cancelled, so that has to be cheap, and to give back at once whatever the entry
+//! holds. A heap keeps the order and a table the entries: cancelling takes the entry out of the
+//! table and leaves its key in the heap, to be thrown away when it gets to the front, or when such
+//! keys are in the majority. Invariants: entries leave in the order of (deadline, insertion); a
+//! key is never used twice, so one that is stale finds nothing; the key at the heap's front has an
+//! entry; the clock is not read here. asyncio's counterpart: `_scheduled` of `base_events.py`,
+//! also a heap that is swept of what was cancelled.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::mem;
 use std::time::Instant;
+
+use slab::Slab;
 
 /// Names one timer, and says when it is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,10 +23,12 @@ pub(crate) struct TimerKey {
     // The order of the fields is the order of the queue.
     when: Instant,
     sequence: u64,
+    slot: usize,
 }
 
 pub(crate) struct TimerQueue<T> {
-    entries: BTreeMap<TimerKey, T>,
+    order: BinaryHeap<Reverse<TimerKey>>,
+    entries: Slab<(u64, T)>,
     next_sequence: u64,
 }
 
@@ -34,7 +41,8 @@ impl TimerKey {
 impl<T> TimerQueue<T> {
     pub(crate) fn new() -> Self {
         Self {
-            entries: BTreeMap::new(),
+            order: BinaryHeap::new(),
+            entries: Slab::new(),
             next_sequence: 0,
         }
     }
@@ -42,32 +50,52 @@ impl<T> TimerQueue<T> {
     pub(crate) fn insert(&mut self, when: Instant, entry: T) -> TimerKey {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let key = TimerKey { when, sequence };
-        self.entries.insert(key, entry);
+        let slot = self.entries.insert((sequence, entry));
+        let key = TimerKey {
+            when,
+            sequence,
+            slot,
+        };
+        self.order.push(Reverse(key));
         key
     }
 
     /// Cancels a timer. `None`: it was due already, or cancelled.
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
-        self.entries.remove(&key)
+        self.get_mut(key)?;
+        let (_, entry) = self.entries.remove(key.slot);
+        let stale = self.order.len() - self.entries.len();
+        if stale > STALE_ALLOWED.max(self.entries.len()) {
+            let entries = &self.entries;
+            self.order.retain(|Reverse(key)| is_armed(entries, *key));
+        }
+        self.clear_front();
+        Some(entry)
     }
 
     /// The entry of a timer that is not due yet.
     pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
-        self.entries.get_mut(&key)
+        let (sequence, entry) = self.entries.get_mut(key.slot)?;
+        (*sequence == key.sequence).then_some(entry)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.entries.first_key_value().map(|(key, _)| key.when)
+        self.order.peek().map(|Reverse(key)| key.when)
     }
 
     /// The first entry, if its deadline is not after `now`.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
-        let first = self.entries.first_entry()?;
-        if first.key().when > now {
+        if self.next_deadline()? > now {
             return None;
         }
-        Some(first.remove())
+        let Reverse(key) = self.order.pop()?;
+        let (_, entry) = self.entries.remove(key.slot);
+        self.clear_front();
+        Some(entry)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -76,9 +104,34 @@ impl<T> TimerQueue<T> {
 
     /// Cancels all timers, and gives their entries back in order.
     pub(crate) fn take_all(&mut self) -> Vec<T> {
-        mem::take(&mut self.entries).into_values().collect()
+        let mut order = mem::take(&mut self.order).into_vec();
+        order.sort_unstable_by_key(|Reverse(key)| *key);
+        let mut entries = mem::take(&mut self.entries);
+        let armed = order.into_iter().filter_map(|Reverse(key)| {
+            let armed = is_armed(&entries, key);
+            armed.then(|| entries.remove(key.slot).1)
+        });
+        armed.collect()
+    }
+
+    /// Throws away the keys of cancelled timers until one that is armed stands first.
+    fn clear_front(&mut self) {
+        while let Some(front) = self.order.peek() {
+            if is_armed(&self.entries, front.0) {
+                return;
+            }
+            self.order.pop();
+        }
     }
 }
+
+fn is_armed<T>(entries: &Slab<(u64, T)>, key: TimerKey) -> bool {
+    let entry = entries.get(key.slot);
+    entry.is_some_and(|(sequence, _)| *sequence == key.sequence)
+}
+
+/// So many keys of cancelled timers are not worth a sweep.
+const STALE_ALLOWED: usize = 64;
 
 impl<T> Default for TimerQueue<T> {
     fn default() -> Self {
@@ -180,6 +233,21 @@ mod tests {
         }
         assert_eq!(timers.take_all(), [1, 2, 3]);
         assert_eq!(timers.len(), 0);
+    }
+
+    #[test]
+    fn what_was_cancelled_is_swept() {
+        let base = Instant::now();
+        let mut timers = TimerQueue::new();
+        for millis in 0..100 {
+            timers.insert(at(base, millis), ());
+        }
+        for _ in 0..100_000 {
+            let key = timers.insert(at(base, 1_000), ());
+            timers.remove(key);
+            assert!(timers.order.len() <= 2 * timers.len() + STALE_ALLOWED);
+        }
+        assert_eq!(timers.len(), 100);
     }
 
     #[test]

@@ -66,8 +66,15 @@ impl Future for Sleep {
         if let Err(error) = running::at_home(number) {
             return Poll::Ready(Err(error));
         }
-        let polled = this.poll_timer(cx);
         let waited = std::mem::replace(&mut this.waited, true);
+        if let Until::Delay(Duration::ZERO) = this.until {
+            if waited {
+                return Poll::Ready(Ok(()));
+            }
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = this.poll_timer(cx);
         if waited || polled.is_pending() {
             return polled;
         }
@@ -87,10 +94,6 @@ impl Sleep {
             Until::Delay(delay) => {
                 let when = handle.deadline(delay);
                 self.until = Until::Instant(when);
-                if delay.is_zero() {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
                 when
             }
         };

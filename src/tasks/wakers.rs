@@ -14,12 +14,18 @@ use crate::event_loop::cells::Shared;
 
 /// The wakers of all who wait for one event, in the order in which they came.
 ///
-/// Every connection and every task has some of these, and hardly ever does anybody wait.
+/// Every connection and every task has some of these. Hardly ever does anybody wait, and then it
+/// is one as a rule.
 #[derive(Debug, Default)]
-pub(crate) struct WakerSet(Shared<Option<Box<Waiters>>>);
+pub(crate) struct WakerSet(Shared<Waiters>);
 
 #[derive(Debug, Default)]
-struct Waiters(BTreeMap<u64, Waker>);
+enum Waiters {
+    #[default]
+    Nobody,
+    One(u64, Waker),
+    Several(Box<BTreeMap<u64, Waker>>),
+}
 
 /// A place in a [`WakerSet`], kept by the one who waits.
 #[derive(Debug, Default)]
@@ -29,42 +35,82 @@ impl WakerSet {
     /// Remembers a waker under `place`, anew if it had none or was woken.
     pub(crate) fn register(&self, place: &mut Place, waker: &Waker) {
         let known = place.0.is_some_and(|key| {
-            self.0.with(|set| {
-                let old = set.as_ref().and_then(|set| set.0.get(&key));
-                old.is_some_and(|old| old.will_wake(waker))
-            })
+            let known = |old: &Waker| old.will_wake(waker);
+            self.0.with(|set| set.get(key).is_some_and(known))
         });
         if known {
             return;
         }
         let waker = waker.clone();
         let key = *place.0.get_or_insert_with(new_key);
-        let old = self
-            .0
-            .with(|set| set.get_or_insert_default().0.insert(key, waker));
+        let old = self.0.with(|set| set.insert(key, waker));
         drop(old);
     }
 
     /// Forgets a waker.
+    #[inline]
     pub(crate) fn leave(&self, place: &mut Place) {
         if let Some(key) = place.0.take() {
-            let waker = self.0.with(|set| {
-                let waiters = set.as_mut()?;
-                let waker = waiters.0.remove(&key);
-                if waiters.0.is_empty() {
-                    *set = None;
-                }
-                waker
-            });
+            let waker = self.0.with(|set| set.remove(key));
             drop(waker);
         }
     }
 
     /// Wakes all. They keep their places until they leave.
     pub(crate) fn wake_all(&self) {
-        if let Some(waiters) = self.0.with(Option::take) {
-            for waker in waiters.0.into_values() {
-                waker.wake();
+        match self.0.with(std::mem::take) {
+            Waiters::Nobody => {}
+            Waiters::One(_, waker) => waker.wake(),
+            Waiters::Several(wakers) => wakers.into_values().for_each(Waker::wake),
+        }
+    }
+}
+
+impl Waiters {
+    fn get(&self, key: u64) -> Option<&Waker> {
+        match self {
+            Self::One(only, waker) if *only == key => Some(waker),
+            Self::Nobody | Self::One(..) => None,
+            Self::Several(wakers) => wakers.get(&key),
+        }
+    }
+
+    fn insert(&mut self, key: u64, waker: Waker) -> Option<Waker> {
+        match std::mem::take(self) {
+            Self::Nobody => {
+                *self = Self::One(key, waker);
+                None
+            }
+            Self::One(only, old) if only == key => {
+                *self = Self::One(key, waker);
+                Some(old)
+            }
+            Self::One(first, other) => {
+                let wakers = BTreeMap::from([(first, other), (key, waker)]);
+                *self = Self::Several(Box::new(wakers));
+                None
+            }
+            Self::Several(mut wakers) => {
+                let old = wakers.insert(key, waker);
+                *self = Self::Several(wakers);
+                old
+            }
+        }
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Waker> {
+        match std::mem::take(self) {
+            Self::One(only, waker) if only == key => Some(waker),
+            Self::Several(mut wakers) => {
+                let waker = wakers.remove(&key);
+                if !wakers.is_empty() {
+                    *self = Self::Several(wakers);
+                }
+                waker
+            }
+            others => {
+                *self = others;
+                None
             }
         }
     }
