@@ -19,6 +19,9 @@ pub const BACKLOG: i32 = 4096;
 /// The size of one write of [`Work::Download`].
 pub const CHUNK: usize = 64 * 1024;
 
+/// What [`Work::Download`] sends, again and again.
+pub static PAYLOAD: [u8; CHUNK] = [0; CHUNK];
+
 /// The bytes of the count that [`Work::Upload`] sends and [`Work::Download`] receives.
 pub const COUNT: usize = size_of::<u64>();
 
@@ -172,6 +175,13 @@ pub fn announce(port: u16) -> io::Result<()> {
     stdout.flush()
 }
 
+/// As much of [`PAYLOAD`] as is still to be sent, taken off `left`; empty at the end.
+pub fn next_chunk(left: &mut u64) -> &'static [u8] {
+    let size = usize::try_from(*left).map_or(CHUNK, |left| left.min(CHUNK));
+    *left -= size as u64;
+    &PAYLOAD[..size]
+}
+
 /// How long to wait before the next accept after one that failed.
 ///
 /// Without a free descriptor the same error would come back at once, for ever.
@@ -215,5 +225,12 @@ mod tests {
         ] {
             assert_eq!(parse(line), Err(fault.to_owned()));
         }
+    }
+
+    #[test]
+    fn chunks_add_up_to_what_was_asked_for() {
+        let mut left = 2 * CHUNK as u64 + 1;
+        let sizes = [(); 4].map(|()| next_chunk(&mut left).len());
+        assert_eq!(sizes, [CHUNK, CHUNK, 1, 0]);
     }
 }
