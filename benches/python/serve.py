@@ -7,6 +7,7 @@ of a read.
 
 import argparse
 import asyncio
+import logging
 import resource
 import socket
 import sys
@@ -205,6 +206,8 @@ def main():
     options = parse_options()
     if options.api == "streams" and options.work not in HANDLERS:
         return refuse("asyncio's StreamReader does not say whether it holds a whole line")
+    # A client that resets while lines are answered is no news.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with asyncio.Runner(loop_factory=new_event_loop(options.runtime)) as runner:
