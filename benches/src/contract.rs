@@ -40,6 +40,8 @@ pub struct Options {
 pub enum Api {
     Protocol,
     Streams,
+    /// Streams that read into a buffer of the caller's.
+    StreamsInto,
 }
 
 /// `--work`: the table in README.md.
@@ -91,7 +93,10 @@ impl FromStr for Api {
         match name {
             "protocol" => Ok(Self::Protocol),
             "streams" => Ok(Self::Streams),
-            _ => Err(format!("--api is protocol or streams, not {name}")),
+            "streams-into" => Ok(Self::StreamsInto),
+            _ => Err(format!(
+                "--api is protocol, streams or streams-into, not {name}"
+            )),
         }
     }
 }

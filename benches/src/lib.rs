@@ -1,7 +1,9 @@
 //! What the server programs of this package share: the contract in README.md, in code.
 //!
-//! Nothing here runs while a server serves, so it cannot speed up or slow down anybody.
+//! [`contract`] does not run while a server serves, so it cannot speed up or slow down anybody;
+//! [`bare`] is what the two servers without a runtime do on a connection.
 #![forbid(unsafe_code)]
 
+pub mod bare;
 pub mod contract;
 pub mod foreign;

@@ -17,7 +17,6 @@ fn keeps_the_contract(participant: &Participant) {
         return;
     }
     checks::echo(participant);
-    checks::echo_holds_back_a_client_that_does_not_receive(participant);
     checks::lines(participant, "lines");
     checks::upload(participant);
     checks::download(participant);
