@@ -71,7 +71,7 @@ impl Cell {
                 "unix" => cell.transport = "unix",
                 "tls" => cell.transport = "tls",
                 "lines" => cell.kind = Kind::Lines,
-                "bulk" | "upload" | "download" => cell.kind = Kind::Bulk,
+                "bulkecho" | "upload" | "download" => cell.kind = Kind::Bulk,
                 "churn" => cell.kind = Kind::Churn,
                 _ => {
                     if let Some(connections) = number_after('c', word) {
@@ -126,9 +126,9 @@ mod tests {
         let kinds = [
             ("c10-64-p16", Kind::Pipelined),
             ("c10-64-p1", Kind::RequestResponse),
-            ("lines-c10-p16", Kind::Lines),
+            ("lines-c10", Kind::Lines),
             ("upload-c1", Kind::Bulk),
-            ("bulk-echo-c1-1M", Kind::Bulk),
+            ("bulkecho-c1", Kind::Bulk),
             ("churn", Kind::Churn),
             ("handshake-c1", Kind::Other),
         ];

@@ -206,10 +206,10 @@ mod tests {
         let mut run = sample::run();
         sample::set(&mut run, "lines-c1", "tokio", &[500.0]);
         sample::set(&mut run, "lines-c1", "tokio buffered", &[50.0]);
-        sample::set(&mut run, "lines-c1", "monoio io_uring", &[400.0]);
+        sample::set(&mut run, "lines-c1", "monoio uring", &[400.0]);
         sample::set(&mut run, "lines-c1", "mio", &[30.0]);
         let figures = Figures::new(&run);
-        assert_eq!(figures.best_peer("lines-c1"), Some("monoio io_uring"));
+        assert_eq!(figures.best_peer("lines-c1"), Some("monoio uring"));
     }
 
     #[test]

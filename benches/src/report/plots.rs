@@ -63,13 +63,13 @@ text { font: 13px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-seri
 .strong { font-weight: 700; }
 .streams { stroke-dasharray: 7 4; }
 .bare { stroke: #24292f; stroke-width: 2; stroke-dasharray: 2 3; }
-.mio { stroke: #8a9a2b; }
+.mio { stroke: #9c6644; }
 .evloop { stroke: #e5484d; }
 .tokio { stroke: #2f81f7; }
 .smol { stroke: #a371f7; }
 .monoio { stroke: #1a9e77; }
 .glommio { stroke: #56b6c2; }
-.libuv { stroke: #bf8700; }
+.libuv { stroke: #d4a000; }
 .uvloop { stroke: #d16ba5; }
 .asyncio { stroke: #7d8590; }
 .other { stroke: #57606a; }

@@ -10,7 +10,7 @@ pub const PARTICIPANTS: [(&str, f64); 12] = [
     ("evloop streams", 1.06),
     ("tokio", 1.08),
     ("smol", 1.45),
-    ("monoio io_uring", 1.15),
+    ("monoio uring", 1.15),
     ("libuv", 1.05),
     ("uvloop protocol", 1.3),
     ("uvloop streams", 1.9),
@@ -34,7 +34,7 @@ const CELLS: [(&str, f64); 18] = [
     ("c10-64-p16", 350.0),
     ("lines-c10", 360.0),
     ("upload-c1", 90_000.0),
-    ("bulk-echo-c1", 210_000.0),
+    ("bulkecho-c1", 210_000.0),
     ("churn-c10", 33_600.0),
     ("c100-10K", 7_900.0),
 ];

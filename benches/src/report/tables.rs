@@ -9,7 +9,7 @@ pub const NOT_MEASURED: &str = "Not measured.\n";
 
 /// Where the figures come from.
 pub fn machine(run: &Run) -> String {
-    if run.cells.is_empty() && run.tasks.is_empty() {
+    if run.machine.cpu.is_empty() {
         return NOT_MEASURED.to_owned();
     }
     let machine = &run.machine;
@@ -105,9 +105,12 @@ fn group(figures: &Figures, kind: Kind, transport: &str, cells: &[&Cell]) -> Str
         row.extend(others().map(|name| figure_or_nothing(figures.mean_ratio(cells, name, BARE))));
         table.row(row);
     }
-    let over = if transport == "tcp" { "" } else { transport };
+    let over = match transport {
+        "tcp" => String::new(),
+        other => format!(" over {other}"),
+    };
     format!(
-        "**{}** {over}(bare in µs of server CPU per {operation}; the others ÷ bare)\n\n{table}\n",
+        "**{}**{over} (bare in µs of server CPU per {operation}; the others ÷ bare)\n\n{table}\n",
         capital(kind.title())
     )
 }
@@ -351,7 +354,6 @@ pub fn short(participant: &str) -> String {
     let rest = match rest.trim() {
         "protocol" => " prot.",
         "streams" => " str.",
-        "io_uring" | "uring" => " uring",
         _ => rest,
     };
     format!("{}{rest}", family(participant))

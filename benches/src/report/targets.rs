@@ -111,7 +111,8 @@ impl Limit {
         }
     }
 
-    /// Judges the figure as it is shown, with its two decimals.
+    /// A count that ought to be 3 is a little more, since it has a beginning and an end: "at most"
+    /// is about the figure as it is shown, with two decimals.
     fn verdict(self, measured: Option<f64>) -> String {
         let Some(measured) = measured else {
             return "not measured".to_owned();
@@ -119,7 +120,7 @@ impl Limit {
         let shown = (measured * 100.0).round() / 100.0;
         let reached = match self {
             AtMost(limit) => shown <= limit,
-            Below(limit) => shown < limit,
+            Below(limit) => measured < limit,
         };
         if reached {
             return "reached".to_owned();
@@ -136,7 +137,11 @@ impl Limit {
 
 impl Measured {
     fn words(&self) -> String {
-        let value = figure(self.value);
+        // 0.996 is below 1, and would be shown as 1.00.
+        let value = match self.value {
+            value if (0.995..1.0).contains(&value) => format!("{value:.3}"),
+            value => figure(value),
+        };
         match &self.place {
             Some(place) => format!("{value} ({place})"),
             None => value,
@@ -261,21 +266,17 @@ fn calls_a_line(figures: &Figures, who: &str) -> Option<Measured> {
 }
 
 fn upload_to_bare(figures: &Figures, who: &str) -> Option<Measured> {
-    let cells = figures.cells_of(Kind::Bulk);
-    let cells: Vec<&Cell> = cells
-        .into_iter()
-        .filter(|cell| cell.name.contains("upload"))
-        .collect();
-    worst_ratio(figures, &cells, who, BARE)
+    bulk_to_bare(figures, who, "upload")
 }
 
-/// Cells of that name; without them, echoes of a MiB and more.
 fn bulk_echo_to_bare(figures: &Figures, who: &str) -> Option<Measured> {
-    let named = figures.cells_where(|cell| cell.kind == Kind::Bulk && cell.name.contains("echo"));
-    let large = figures.cells_where(|cell| {
-        cell.is_request_response() && cell.bytes.is_some_and(|bytes| bytes >= 1 << 20)
+    bulk_to_bare(figures, who, "bulkecho")
+}
+
+fn bulk_to_bare(figures: &Figures, who: &str, direction: &str) -> Option<Measured> {
+    let cells = figures.cells_where(|cell| {
+        cell.kind == Kind::Bulk && cell.transport == "tcp" && cell.name.starts_with(direction)
     });
-    let cells = if named.is_empty() { large } else { named };
     worst_ratio(figures, &cells, who, BARE)
 }
 
@@ -370,7 +371,9 @@ mod tests {
     #[test]
     fn a_peer_that_is_ahead_by_a_little_is_a_tie_and_by_much_is_not() {
         assert_eq!(AtMost(1.0).verdict(Some(1.004)), "reached");
+        assert_eq!(AtMost(3.0).verdict(Some(3.004)), "reached");
         assert_eq!(AtMost(1.0).verdict(Some(1.06)), "missed by 6 % (a tie)");
+        assert_eq!(Below(1.0).verdict(Some(0.998)), "reached");
         assert_eq!(Below(1.0).verdict(Some(1.0)), "missed by 0 % (a tie)");
         assert_eq!(AtMost(1.0).verdict(Some(1.25)), "missed by 25 %");
         assert_eq!(AtMost(1.03).verdict(Some(1.06)), "missed by 3 %");
