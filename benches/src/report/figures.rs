@@ -56,6 +56,11 @@ impl<'a> Figures<'a> {
         self.costs.get(&(cell, participant)).copied()
     }
 
+    /// The same in microseconds.
+    pub fn micros(&self, cell: &str, participant: &str) -> Option<f64> {
+        Some(self.cost(cell, participant)? / 1_000.0)
+    }
+
     pub fn ratio(&self, cell: &str, participant: &str, to: &str) -> Option<f64> {
         Some(self.cost(cell, participant)? / self.cost(cell, to)?)
     }

@@ -127,8 +127,8 @@ impl Plot {
             points: cells
                 .iter()
                 .filter_map(|cell| {
-                    let cost = figures.cost(&cell.name, participant)?;
-                    Some((place(cell)? as f64, cost / 1_000.0))
+                    let cost = figures.micros(&cell.name, participant)?;
+                    Some((place(cell)? as f64, cost))
                 })
                 .collect(),
         });

@@ -46,7 +46,11 @@ pub fn machine(run: &Run) -> String {
 pub fn means(figures: &Figures) -> String {
     let kinds: Vec<Kind> = Kind::ALL
         .into_iter()
-        .filter(|kind| !figures.cells_of(*kind).is_empty())
+        .filter(|kind| {
+            figures
+                .participants(&figures.cells_of(*kind))
+                .contains(&BARE)
+        })
         .collect();
     if kinds.is_empty() {
         return NOT_MEASURED.to_owned();
@@ -84,19 +88,22 @@ pub fn cells(figures: &Figures) -> String {
 
 fn group(figures: &Figures, kind: Kind, transport: &str, cells: &[&Cell]) -> String {
     let participants = figures.participants(cells);
+    let title = match transport {
+        "tcp" => format!("**{}**", capital(kind.title())),
+        other => format!("**{} over {other}**", capital(kind.title())),
+    };
+    let unit = format!("µs of server CPU per {}", kind.operation());
+    if !participants.contains(&BARE) {
+        // There is nothing to divide by: somebody looks at a cell of one participant.
+        let table = costs(figures, cells, &participants);
+        return format!("{title} ({unit})\n\n{table}\n");
+    }
     let others = || participants.iter().filter(|name| **name != BARE);
-    let operation = kind.operation();
-    let mut table = Table::new(
-        ["cell".to_owned(), "bare, µs".to_owned()]
-            .into_iter()
-            .chain(others().map(|name| short(name))),
-    );
+    let head = ["cell".to_owned(), "bare, µs".to_owned()];
+    let mut table = Table::new(head.into_iter().chain(others().map(|name| short(name))));
     for cell in cells {
-        let bare = figures.cost(&cell.name, BARE);
-        let mut row = vec![
-            cell.name.clone(),
-            figure_or_nothing(bare.map(|ns| ns / 1_000.0)),
-        ];
+        let bare = figures.micros(&cell.name, BARE);
+        let mut row = vec![cell.name.clone(), figure_or_nothing(bare)];
         row.extend(others().map(|name| figure_or_nothing(figures.ratio(&cell.name, name, BARE))));
         table.row(row);
     }
@@ -105,14 +112,19 @@ fn group(figures: &Figures, kind: Kind, transport: &str, cells: &[&Cell]) -> Str
         row.extend(others().map(|name| figure_or_nothing(figures.mean_ratio(cells, name, BARE))));
         table.row(row);
     }
-    let over = match transport {
-        "tcp" => String::new(),
-        other => format!(" over {other}"),
-    };
-    format!(
-        "**{}**{over} (bare in µs of server CPU per {operation}; the others ÷ bare)\n\n{table}\n",
-        capital(kind.title())
-    )
+    format!("{title} (bare in {unit}; the others ÷ bare)\n\n{table}\n")
+}
+
+fn costs(figures: &Figures, cells: &[&Cell], participants: &[&str]) -> Table {
+    let head = participants.iter().map(|name| short(name));
+    let mut table = Table::new(std::iter::once("cell".to_owned()).chain(head));
+    for cell in cells {
+        let costs = participants
+            .iter()
+            .map(|name| figure_or_nothing(figures.micros(&cell.name, name)));
+        table.row(std::iter::once(cell.name.clone()).chain(costs).collect());
+    }
+    table
 }
 
 /// evloop ÷ the best peer, and streams ÷ the streams of others, cell by cell.
@@ -321,7 +333,7 @@ pub fn growth(figures: &Figures) -> String {
     ]);
     let bare = figures.growth(BARE);
     for participant in figures.participants(&figures.cells_where(|cell| cell.name == many)) {
-        let cost = |cell| figures.cost(cell, participant).map(|ns| ns / 1_000.0);
+        let cost = |cell| figures.micros(cell, participant);
         let growth = figures.growth(participant);
         let compared = growth.zip(bare).map(|(ours, bare)| ours / bare);
         table.row(vec![
@@ -370,5 +382,30 @@ fn or_not_measured(text: String) -> String {
         NOT_MEASURED.to_owned()
     } else {
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_cell_without_the_bare_loop_is_shown_in_microseconds() {
+        let mut run = Run::default();
+        sample::set(&mut run, "c10-1K", STREAMS, &[6_100.0]);
+        let figures = Figures::new(&run);
+        let text = cells(&figures);
+        assert!(text.contains("| c10-1K |        6.10 |"), "{text}");
+        assert_eq!(means(&figures), NOT_MEASURED);
+    }
+
+    #[test]
+    fn a_name_in_the_head_of_a_column_is_short() {
+        let names = ["bare", "evloop protocol", "asyncio streams", "monoio uring"];
+        assert_eq!(
+            names.map(short),
+            ["bare", "evloop prot.", "asyncio str.", "monoio uring"]
+        );
     }
 }
