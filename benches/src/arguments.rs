@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::cells::Cell;
+
 /// Measures evloop beside a bare epoll loop and its peers, and prints the tables as Markdown.
 ///
 /// Servers run on the first processor, the load on the last one. For each cell the servers of all
@@ -69,6 +71,11 @@ impl Arguments {
         self.rounds
             .unwrap_or(if self.quick { 5 } else { 9 })
             .max(1)
+    }
+
+    /// Whether a cell is measured: one that was asked for, or all that suit the effort.
+    pub fn wants_cell(&self, cell: &Cell) -> bool {
+        self.wants(&cell.name) && (cell.quick || !self.quick || !self.cells.is_empty())
     }
 
     /// Whether a part of the run, or a cell, was asked for.
