@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use crate::load::wire::{Origin, Wire, now};
-use crate::load::{Check, Histogram, Load, SCRATCH, Until, wrong};
+use crate::load::{Check, Histogram, Load, SCRATCH, Until, again_until, wrong};
 
 /// Bytes of the count that goes the other way.
 const COUNT: usize = 8;
@@ -180,7 +180,7 @@ impl Load for OneWay {
 
     fn run(&mut self, until: Until, _: Check) -> io::Result<u64> {
         match until {
-            Until::Elapsed(_) => self.batch(),
+            Until::Elapsed(time) => again_until(time, || self.batch()),
             Until::Batches(count) => (0..count).map(|_| self.batch()).sum(),
         }
     }
