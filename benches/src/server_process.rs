@@ -126,6 +126,30 @@ impl ServerProcess {
         }
     }
 
+    /// Waits until all threads of the server wait for something.
+    pub fn fall_asleep(&self) -> io::Result<()> {
+        let deadline = Instant::now() + END;
+        while !self.is_asleep()? {
+            if Instant::now() > deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it never rests"));
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+        Ok(())
+    }
+
+    fn is_asleep(&self) -> io::Result<bool> {
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let stat = fs::read_to_string(task?.path().join("stat"))?;
+            // The state follows the name, which is in parentheses and may contain some.
+            let state = stat.rsplit(") ").next().unwrap_or_default();
+            if !state.starts_with('S') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Resident bytes. `statm` and `status` are not exact on kernels of today; this is.
     pub fn resident(&self) -> io::Result<u64> {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid))?;

@@ -185,7 +185,7 @@ impl Load for Exchange {
             // A batch of bulk is long: whole ones only.
             Until::Elapsed(time) if self.is_bulk() => again_until(time, || self.batch(None, check)),
             Until::Elapsed(time) => self.batch(Some(Instant::now() + time), check),
-            Until::Batches(count) => (0..count).map(|_| self.batch(None, check)).sum(),
+            Until::Batch => self.batch(None, check),
         }
     }
 

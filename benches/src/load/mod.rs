@@ -26,9 +26,8 @@ const SCRATCH: usize = 256 * 1024;
 pub enum Until {
     /// Each connection begins anew as soon as it is done, until the time is up.
     Elapsed(Duration),
-    /// All connections begin, and begin anew when all are done, so many times: the same for every
-    /// server however fast it is.
-    Batches(u64),
+    /// Each connection begins once: the same for every server, however fast it is.
+    Batch,
 }
 
 /// How much is looked at.

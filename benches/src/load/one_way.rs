@@ -181,7 +181,7 @@ impl Load for OneWay {
     fn run(&mut self, until: Until, _: Check) -> io::Result<u64> {
         match until {
             Until::Elapsed(time) => again_until(time, || self.batch()),
-            Until::Batches(count) => (0..count).map(|_| self.batch()).sum(),
+            Until::Batch => self.batch(),
         }
     }
 
