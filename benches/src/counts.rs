@@ -64,7 +64,9 @@ impl<'a> Counter<'a> {
             }
             there
         };
-        let folder = programs.folder().join(format!("counts-{}", std::process::id()));
+        let folder = programs
+            .folder()
+            .join(format!("counts-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         Ok(Self {
             programs,
@@ -192,12 +194,7 @@ impl<'a> Counter<'a> {
         }
     }
 
-    fn profile(
-        &self,
-        cell: &Cell,
-        batches: u64,
-        command_line: &[String],
-    ) -> io::Result<Profile> {
+    fn profile(&self, cell: &Cell, batches: u64, command_line: &[String]) -> io::Result<Profile> {
         let file = self.folder.join("callgrind");
         let option = format!("--callgrind-out-file={}", file.display());
         let tool = ["valgrind", "--quiet", "--tool=callgrind", &option];
@@ -271,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_summary_is_read_line_by_line() {
-        let summary = "    calls syscall\n--------- ---------\n        3 read\n---------\n        3 total\n";
+        let summary =
+            "    calls syscall\n--------- ---------\n        3 read\n---------\n        3 total\n";
         let calls: BTreeMap<_, _> = summary.lines().filter_map(calls_and_name).collect();
         assert_eq!(calls.len(), 2);
         assert_eq!(calls["read"], 3);

@@ -19,7 +19,7 @@ impl Processors {
         let allowed = sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         let server = cores.next().unwrap_or(0);
-        let Some(load) = cores.last() else {
+        let Some(load) = cores.next_back() else {
             return Err(io::Error::other(
                 "servers and load need a processor each, and there is one only",
             ));
@@ -41,5 +41,7 @@ impl Processors {
 pub fn descriptors() -> usize {
     getrlimit(Resource::Nofile)
         .current
-        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+        .map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        })
 }

@@ -36,7 +36,12 @@ struct Flight {
 }
 
 impl Exchange {
-    pub fn messages(port: u16, connections: usize, bytes: usize, pipelined: usize) -> io::Result<Self> {
+    pub fn messages(
+        port: u16,
+        connections: usize,
+        bytes: usize,
+        pipelined: usize,
+    ) -> io::Result<Self> {
         let size = bytes * pipelined;
         let mut new = Self::new(port, connections, size, Pattern::plain(size))?;
         new.operations = pipelined as u64;

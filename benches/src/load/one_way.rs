@@ -107,7 +107,8 @@ impl OneWay {
             }
             if transfer.received < COUNT {
                 let length = count.min(COUNT - transfer.received);
-                transfer.head[transfer.received..][..length].copy_from_slice(&self.scratch[..length]);
+                transfer.head[transfer.received..][..length]
+                    .copy_from_slice(&self.scratch[..length]);
             }
             transfer.received += count;
         }
@@ -127,7 +128,9 @@ impl OneWay {
         if right {
             Ok(())
         } else {
-            Err(wrong("a transfer came to an end with bytes missing or too many"))
+            Err(wrong(
+                "a transfer came to an end with bytes missing or too many",
+            ))
         }
     }
 
