@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
 /// Tasks in a batch, and messages in a burst.
 pub const BATCH: usize = 1_000;
@@ -80,8 +80,9 @@ fn print_per_operation(spent: Duration, operations: usize) {
 }
 
 fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .expect("every process has one")
+        .into()
 }
 
 /// When the sleep of this index is over: deadlines are spread over 10 to 100 ms.
