@@ -1,15 +1,15 @@
 //! What tasks and timers cost in glommio. It needs io_uring and memory that it may lock.
 //!
 //! glommio's own channel between threads wants an executor at both ends, so messages come as they
-//! do for monoio: through `futures_channel::mpsc`, unbounded.
+//! do for monoio: through `futures_channel::mpsc`, unbounded. A spawn polls the new task at once,
+//! inside the one that spawns: a task that spawns the next one would be a recursion, not a chain,
+//! so that measure is not here.
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::sync::mpsc as std_mpsc;
 
 use evloop_benches::task_program::{
-    BATCH, End, FAR, OTHER_TIMERS, Request, ends_burst, measure, other_deadline, poll_each_once,
+    BATCH, FAR, OTHER_TIMERS, Request, ends_burst, measure, other_deadline, poll_each_once,
     poll_once, send_bursts, spread,
 };
 use futures_channel::mpsc;
@@ -30,7 +30,6 @@ async fn measured(request: Request) {
         "spawn_await" => measure(n, spawn_await).await,
         "spawn_batch" => measure(n, spawn_batch).await,
         "yield" => measure(n, yield_between).await,
-        "call_soon" => measure(n, task_chain).await,
         "timer" => measure(n, timer).await,
         "timer_10000" => {
             let mut others: Vec<_> = (0..OTHER_TIMERS)
@@ -71,30 +70,6 @@ async fn yield_between(n: usize) {
     });
     for task in both {
         task.await;
-    }
-}
-
-struct Chain {
-    left: Cell<usize>,
-    end: End,
-}
-
-async fn task_chain(n: usize) {
-    let chain = Rc::new(Chain {
-        left: Cell::new(n),
-        end: End::default(),
-    });
-    link(Rc::clone(&chain));
-    chain.end.wait().await;
-}
-
-fn link(chain: Rc<Chain>) {
-    match chain.left.get() {
-        0 => chain.end.reach(),
-        left => {
-            chain.left.set(left - 1);
-            spawn_local(async move { link(chain) }).detach();
-        }
     }
 }
 
