@@ -16,6 +16,7 @@ mod report;
 mod results;
 mod rounds;
 mod server_process;
+mod without_sockets;
 
 use std::error::Error;
 use std::fs;
@@ -83,6 +84,10 @@ fn measure(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
     if arguments.counts || arguments.wants("counts") {
         let counted = stage.count(arguments.quick, &mut run.left_out)?;
         run.counts = counted.into_iter().map(|counted| counted.count).collect();
+    }
+    if !arguments.counts && arguments.wants("tasks") {
+        let (folder, core) = (stage.programs.folder(), stage.processors.server);
+        run.tasks = without_sockets::run(arguments, folder, core, &mut run.left_out);
     }
     run.seconds = began.elapsed().as_secs_f64();
     Ok(run)

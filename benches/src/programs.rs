@@ -27,7 +27,7 @@ impl Programs {
     pub fn prepare(participants: &[Participant]) -> io::Result<Self> {
         let command = env::current_exe()?;
         let folder = command.parent().unwrap_or(Path::new(".")).to_owned();
-        cargo_build(&folder, participants)?;
+        build_servers(&folder, participants)?;
         let needs = |program| participants.iter().any(|one| one.program == program);
         let not_asked = || Err("was not asked for".to_owned());
         Ok(Self {
@@ -98,8 +98,8 @@ impl Programs {
     }
 }
 
-/// Builds this package's server programs, in the profile that the command itself was built in.
-fn cargo_build(folder: &Path, participants: &[Participant]) -> io::Result<()> {
+/// Builds the server programs of these participants.
+fn build_servers(folder: &Path, participants: &[Participant]) -> io::Result<()> {
     let mut names: Vec<_> = participants
         .iter()
         .filter_map(|one| match one.program {
@@ -111,6 +111,13 @@ fn cargo_build(folder: &Path, participants: &[Participant]) -> io::Result<()> {
     if names.is_empty() {
         return Ok(());
     }
+    eprintln!("building the servers");
+    let arguments: Vec<_> = names.iter().flat_map(|name| ["--bin", name]).collect();
+    cargo_build(folder, &arguments)
+}
+
+/// Builds programs of this package, in the profile that the command itself was built in.
+pub fn cargo_build(folder: &Path, arguments: &[&str]) -> io::Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--manifest-path"]);
@@ -118,15 +125,12 @@ fn cargo_build(folder: &Path, participants: &[Participant]) -> io::Result<()> {
     if folder.ends_with("release") {
         build.arg("--release");
     }
-    for name in names {
-        build.args(["--bin", name]);
-    }
-    eprintln!("building the servers");
+    build.args(arguments);
     // Standard output is for the tables.
     let status = build.stdout(io::stderr()).status()?;
     if status.success() {
         Ok(())
     } else {
-        Err(io::Error::other("cargo could not build the servers"))
+        Err(io::Error::other("cargo could not build it"))
     }
 }
