@@ -213,10 +213,6 @@ def parse_options():
 
 
 def main():
-    # asyncio receives into 256 KiB that it then cuts to size. Until a program has freed a larger
-    # block once, glibc maps and unmaps that much for every receive, three calls and a page fault;
-    # programs of some age have, and this one shall not cost five times as much for being young.
-    bytes(1 << 20)
     options = parse_options()
     if options.api == "streams" and options.work not in HANDLERS:
         return refuse("asyncio's StreamReader does not say whether it holds a whole line")

@@ -7,10 +7,12 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The servers' processor and the load's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Processors {
     pub server: usize,
     pub load: usize,
+    /// All that this process was given.
+    allowed: CpuSet,
 }
 
 impl Processors {
@@ -24,7 +26,11 @@ impl Processors {
                 "servers and load need a processor each, and there is one only",
             ));
         };
-        Ok(Self { server, load })
+        Ok(Self {
+            server,
+            load,
+            allowed,
+        })
     }
 
     /// Makes the load, which is this thread, run on one processor.
@@ -34,6 +40,11 @@ impl Processors {
         sched_setaffinity(None, &only)?;
         thread::yield_now();
         Ok(())
+    }
+
+    /// Makes this thread, and what it starts, run anywhere again.
+    pub fn unpin(&self) -> io::Result<()> {
+        Ok(sched_setaffinity(None, &self.allowed)?)
     }
 }
 
