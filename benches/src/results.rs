@@ -64,6 +64,9 @@ pub struct Count {
     /// `None` where the tool cannot run the participant, or is not there.
     pub system_calls: Option<f64>,
     pub instructions: Option<f64>,
+    /// Calls of malloc and its kin; nothing where a runtime has a memory pool of its own.
+    #[serde(default)]
+    pub allocations: Option<f64>,
 }
 
 /// Resident bytes for each of many idle connections.

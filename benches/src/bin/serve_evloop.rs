@@ -1,0 +1,279 @@
+//! evloop, with its protocols and with its streams, each written as its own pages show it.
+#![forbid(unsafe_code)]
+
+use std::io;
+
+use evloop::{
+    Address, Protocol, Server, StreamReader, StreamWriter, Transport, create_server, start_server,
+};
+use evloop_benches::contract::{self, Api, CHUNK, COUNT, Options, Work};
+
+const ANYWHERE: (&str, u16) = ("127.0.0.1", 0);
+
+fn main() -> io::Result<()> {
+    let options = contract::options();
+    contract::raise_descriptor_limit();
+    evloop::run(serve(options))?
+}
+
+async fn serve(options: Options) -> io::Result<()> {
+    let server = match options.api {
+        Api::Protocol => serve_protocol(options.work).await?,
+        Api::Streams | Api::StreamsInto => {
+            let handle = move |reader, writer| handle(reader, writer, options);
+            start_server(handle, ANYWHERE)
+                .backlog(contract::BACKLOG as u32)
+                .await?
+        }
+    };
+    if let Some(port) = server.sockets().first().and_then(Address::port) {
+        contract::announce(port)?;
+    }
+    server.serve_forever().await
+}
+
+async fn serve_protocol(work: Work) -> io::Result<Server> {
+    let backlog = contract::BACKLOG as u32;
+    match work {
+        Work::Echo => {
+            create_server(Echo::default, ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        Work::Lines => {
+            create_server(Lines::default, ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        Work::Upload => {
+            create_server(Upload::default, ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        Work::Download => {
+            create_server(Download::default, ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        Work::LinesBuffered => contract::refuse("evloop needs no buffering by hand"),
+    }
+}
+
+/// Sends back what comes, and receives no faster than it can send.
+#[derive(Default)]
+struct Echo {
+    transport: Option<Transport>,
+}
+
+impl Protocol for Echo {
+    fn connection_made(&mut self, transport: Transport) {
+        self.transport = Some(transport);
+    }
+
+    fn data_received(&mut self, data: &[u8]) {
+        if let Some(transport) = &self.transport {
+            transport.write(data);
+        }
+    }
+
+    fn pause_writing(&mut self) {
+        self.transport.iter().for_each(Transport::pause_reading);
+    }
+
+    fn resume_writing(&mut self) {
+        self.transport.iter().for_each(Transport::resume_reading);
+    }
+}
+
+/// Answers each line with itself, one write for each, and receives no faster than it can send.
+#[derive(Default)]
+struct Lines {
+    transport: Option<Transport>,
+    /// The beginning of a line whose end has not come yet.
+    partial: Vec<u8>,
+}
+
+impl Protocol for Lines {
+    fn connection_made(&mut self, transport: Transport) {
+        self.transport = Some(transport);
+    }
+
+    fn data_received(&mut self, data: &[u8]) {
+        let Some(transport) = &self.transport else {
+            return;
+        };
+        let mut rest = data;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let (line, after) = rest.split_at(end + 1);
+            if self.partial.is_empty() {
+                transport.write(line);
+            } else {
+                self.partial.extend_from_slice(line);
+                transport.write(&self.partial);
+                self.partial.clear();
+            }
+            rest = after;
+        }
+        self.partial.extend_from_slice(rest);
+    }
+
+    fn pause_writing(&mut self) {
+        self.transport.iter().for_each(Transport::pause_reading);
+    }
+
+    fn resume_writing(&mut self) {
+        self.transport.iter().for_each(Transport::resume_reading);
+    }
+}
+
+/// Counts what comes and answers with the count at the end.
+#[derive(Default)]
+struct Upload {
+    transport: Option<Transport>,
+    received: u64,
+}
+
+impl Protocol for Upload {
+    fn connection_made(&mut self, transport: Transport) {
+        self.transport = Some(transport);
+    }
+
+    fn data_received(&mut self, data: &[u8]) {
+        self.received += data.len() as u64;
+    }
+
+    fn eof_received(&mut self) -> bool {
+        if let Some(transport) = &self.transport {
+            transport.write(&self.received.to_le_bytes());
+        }
+        false
+    }
+}
+
+/// Receives a count and sends so many bytes, as fast as they go.
+#[derive(Default)]
+struct Download {
+    transport: Option<Transport>,
+    count: Vec<u8>,
+    left: u64,
+    paused: bool,
+}
+
+impl Download {
+    /// Writes until the transport asks for a pause.
+    fn send_more(&mut self) {
+        let Some(transport) = &self.transport else {
+            return;
+        };
+        let (_, high) = transport.get_write_buffer_limits();
+        while self.left > 0 && !self.paused {
+            let size = chunk(self.left);
+            transport.write(&ZEROES[..size]);
+            self.left -= size as u64;
+            // A pause is called for when this step has ended; the size is known at once.
+            self.paused = transport.get_write_buffer_size() > high;
+        }
+        if self.left == 0 {
+            transport.close();
+        }
+    }
+}
+
+impl Protocol for Download {
+    fn connection_made(&mut self, transport: Transport) {
+        self.transport = Some(transport);
+    }
+
+    fn data_received(&mut self, data: &[u8]) {
+        self.count.extend_from_slice(data);
+        if let Ok(count) = <[u8; COUNT]>::try_from(self.count.as_slice()) {
+            self.left = u64::from_le_bytes(count);
+            self.send_more();
+        }
+    }
+
+    fn resume_writing(&mut self) {
+        self.paused = false;
+        self.send_more();
+    }
+}
+
+static ZEROES: [u8; CHUNK] = [0; CHUNK];
+
+fn chunk(left: u64) -> usize {
+    CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))
+}
+
+async fn handle(reader: StreamReader, writer: StreamWriter, options: Options) -> io::Result<()> {
+    match (options.work, options.api) {
+        (Work::Echo, Api::StreamsInto) => echo_into(reader, writer, options.buffer).await,
+        (Work::Echo, _) => echo(reader, writer, options.buffer).await,
+        (Work::Lines, _) => lines(reader, writer).await,
+        (Work::Upload, _) => upload(reader, writer, options.buffer).await,
+        (Work::Download, _) => download(reader, writer).await,
+        (Work::LinesBuffered, _) => contract::refuse("evloop needs no buffering by hand"),
+    }
+}
+
+async fn echo(mut reader: StreamReader, writer: StreamWriter, buffer: usize) -> io::Result<()> {
+    loop {
+        let data = reader.read(buffer).await?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        writer.write(&data);
+        writer.drain().await?;
+    }
+}
+
+async fn echo_into(
+    mut reader: StreamReader,
+    writer: StreamWriter,
+    buffer: usize,
+) -> io::Result<()> {
+    let mut buffer = vec![0; buffer];
+    loop {
+        let received = reader.read_into(&mut buffer).await?;
+        if received == 0 {
+            return Ok(());
+        }
+        writer.write(&buffer[..received]);
+        writer.drain().await?;
+    }
+}
+
+async fn lines(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
+    loop {
+        let line = reader.readline().await?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        writer.write(&line);
+        writer.drain().await?;
+    }
+}
+
+async fn upload(mut reader: StreamReader, writer: StreamWriter, buffer: usize) -> io::Result<()> {
+    let mut received = 0;
+    loop {
+        let data = reader.read(buffer).await?;
+        if data.is_empty() {
+            break;
+        }
+        received += data.len() as u64;
+    }
+    writer.write(&received.to_le_bytes());
+    writer.drain().await
+}
+
+async fn download(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
+    let count = reader.readexactly(COUNT).await?;
+    let mut left = count.try_into().map_or(0, u64::from_le_bytes);
+    while left > 0 {
+        let size = chunk(left);
+        writer.write(&ZEROES[..size]);
+        writer.drain().await?;
+        left -= size as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! The cells: what is measured over sockets, as data.
+
+const KIB: usize = 1024;
+pub const MIB: usize = 1024 * KIB;
+
+/// Bytes of a line, its end included.
+pub const LINE: usize = 64;
+
+/// Lines in flight on a connection.
+pub const LINES: usize = 16;
+
+/// Bytes of a message in the churn cells.
+pub const CHURN: usize = 64;
+
+/// One row of the tables.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cell {
+    /// As `--cell` takes it and the tables show it.
+    pub name: String,
+    pub connections: usize,
+    pub shape: Shape,
+    /// Whether `--quick` measures it.
+    pub quick: bool,
+}
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shape {
+    /// So many messages of so many bytes go out in one write; when all are back, the next.
+    Echo { bytes: usize, pipelined: usize },
+    /// The same with lines, each of which the server answers by itself.
+    Lines,
+    /// The client sends, half-closes, and is told how much it was.
+    Upload,
+    /// The client asks for so many bytes, and the server sends them.
+    Download,
+    /// The client sends and receives at once.
+    BulkEcho,
+    /// Connect, one echo, close.
+    Churn,
+}
+
+impl Shape {
+    /// The server's `--work`.
+    pub fn work(self) -> &'static str {
+        match self {
+            Self::Echo { .. } | Self::BulkEcho | Self::Churn => "echo",
+            Self::Lines => "lines",
+            Self::Upload => "upload",
+            Self::Download => "download",
+        }
+    }
+
+    /// The server's `--buffer`, the same for everybody: what is in flight on one connection,
+    /// within reason.
+    pub fn buffer(self) -> usize {
+        match self {
+            Self::Echo { bytes, pipelined } => (bytes * pipelined)
+                .next_power_of_two()
+                .clamp(4 * KIB, 256 * KIB),
+            Self::Lines | Self::Churn => 4 * KIB,
+            Self::Upload | Self::Download | Self::BulkEcho => 64 * KIB,
+        }
+    }
+}
+
+/// All of them, in the tables' order.
+pub fn all() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (bytes, size) in [
+        (64, "64"),
+        (KIB, "1K"),
+        (10 * KIB, "10K"),
+        (64 * KIB, "64K"),
+    ] {
+        for connections in [1, 10, 100, 1_000] {
+            cells.push(echo(connections, bytes, size, 1));
+        }
+    }
+    cells.push(echo(10_000, 64, "64", 1));
+    for (bytes, size) in [(100 * KIB, "100K"), (MIB, "1M")] {
+        for connections in [1, 10, 100] {
+            cells.push(echo(connections, bytes, size, 1));
+        }
+    }
+    for connections in [1, 10, 100, 1_000] {
+        cells.push(echo(connections, 64, "64", 16));
+    }
+    for connections in [1, 10, 100] {
+        cells.push(echo(connections, KIB, "1K", 16));
+    }
+    for (prefix, shape, all_connections) in [
+        ("lines", Shape::Lines, &[1, 10, 100][..]),
+        ("upload", Shape::Upload, &[1, 10]),
+        ("download", Shape::Download, &[1, 10]),
+        ("bulkecho", Shape::BulkEcho, &[1, 10]),
+        ("churn", Shape::Churn, &[1, 10]),
+    ] {
+        for &connections in all_connections {
+            cells.push(Cell {
+                name: format!("{prefix}-c{connections}"),
+                connections,
+                shape,
+                quick: connections == 10,
+            });
+        }
+    }
+    cells
+}
+
+fn echo(connections: usize, bytes: usize, size: &str, pipelined: usize) -> Cell {
+    let suffix = match pipelined {
+        1 => String::new(),
+        depth => format!("-p{depth}"),
+    };
+    let name = format!("c{connections}-{size}{suffix}");
+    Cell {
+        quick: QUICK_ECHOES.contains(&name.as_str()),
+        name,
+        connections,
+        shape: Shape::Echo { bytes, pipelined },
+    }
+}
+
+/// A bit of everything.
+const QUICK_ECHOES: [&str; 8] = [
+    "c1-64",
+    "c1-1K",
+    "c10-1K",
+    "c100-1K",
+    "c100-64K",
+    "c1000-64",
+    "c10-100K",
+    "c10-64-p16",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_there_once() {
+        let mut names: Vec<_> = all().into_iter().map(|cell| cell.name).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(
+            QUICK_ECHOES
+                .iter()
+                .all(|name| names.contains(&(*name).into()))
+        );
+    }
+
+    #[test]
+    fn buffers_hold_what_is_in_flight() {
+        let buffer = |bytes, pipelined| Shape::Echo { bytes, pipelined }.buffer();
+        assert_eq!(buffer(64, 1), 4 * KIB);
+        assert_eq!(buffer(10 * KIB, 1), 16 * KIB);
+        assert_eq!(buffer(KIB, 16), 16 * KIB);
+        assert_eq!(buffer(MIB, 1), 256 * KIB);
+    }
+}

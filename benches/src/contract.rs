@@ -1,0 +1,241 @@
+//! The contract of the server programs (README.md), for those written in Rust.
+//!
+//! A server reads [`options`], calls [`raise_descriptor_limit`], takes [`listener`] (so that all
+//! have the same socket options), calls [`announce`] and serves until it is killed.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// How many connections may wait to be accepted.
+pub const BACKLOG: i32 = 4096;
+
+/// The size of one write of [`Work::Download`].
+pub const CHUNK: usize = 64 * 1024;
+
+/// What [`Work::Download`] sends, again and again.
+pub static PAYLOAD: [u8; CHUNK] = [0; CHUNK];
+
+/// The bytes of the count that [`Work::Upload`] sends and [`Work::Download`] receives.
+pub const COUNT: usize = size_of::<u64>();
+
+/// What a server was asked to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Options {
+    pub api: Api,
+    pub work: Work,
+    /// Bytes of a read buffer, whoever owns it.
+    pub buffer: usize,
+    pub driver: Driver,
+}
+
+/// `--api`, for those who have both.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Api {
+    Protocol,
+    Streams,
+    /// Streams that read into a buffer of the caller's.
+    StreamsInto,
+}
+
+/// `--work`: the table in README.md.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Work {
+    Echo,
+    Lines,
+    LinesBuffered,
+    Upload,
+    Download,
+}
+
+/// `--driver`, for those who can be driven in two ways.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Driver {
+    Epoll,
+    Uring,
+}
+
+impl Options {
+    /// Reads what stands behind the program's name.
+    pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            api: Api::Streams,
+            work: Work::Echo,
+            buffer: CHUNK,
+            driver: Driver::Epoll,
+        };
+        while let Some(name) = arguments.next() {
+            let value = arguments
+                .next()
+                .ok_or_else(|| format!("{name} needs a value"))?;
+            match name.as_str() {
+                "--api" => options.api = value.parse()?,
+                "--work" => options.work = value.parse()?,
+                "--buffer" => options.buffer = parse_buffer(&value)?,
+                "--driver" => options.driver = value.parse()?,
+                _ => return Err(format!("there is no option {name}")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl FromStr for Api {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "protocol" => Ok(Self::Protocol),
+            "streams" => Ok(Self::Streams),
+            "streams-into" => Ok(Self::StreamsInto),
+            _ => Err(format!(
+                "--api is protocol, streams or streams-into, not {name}"
+            )),
+        }
+    }
+}
+
+impl FromStr for Work {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "echo" => Ok(Self::Echo),
+            "lines" => Ok(Self::Lines),
+            "lines-buffered" => Ok(Self::LinesBuffered),
+            "upload" => Ok(Self::Upload),
+            "download" => Ok(Self::Download),
+            _ => Err(format!("no --work is called {name}")),
+        }
+    }
+}
+
+impl FromStr for Driver {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "epoll" => Ok(Self::Epoll),
+            "uring" => Ok(Self::Uring),
+            _ => Err(format!("--driver is epoll or uring, not {name}")),
+        }
+    }
+}
+
+fn parse_buffer(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(0) | Err(_) => Err(format!("--buffer is a number of bytes, not {value}")),
+        Ok(bytes) => Ok(bytes),
+    }
+}
+
+/// The command line's options, or the end of the program with a sentence about what is wrong.
+pub fn options() -> Options {
+    Options::parse(std::env::args().skip(1)).unwrap_or_else(|fault| refuse(fault))
+}
+
+/// Ends the program with a sentence on stderr: for what it was asked and cannot do.
+pub fn refuse(reason: impl Display) -> ! {
+    eprintln!("{reason}");
+    std::process::exit(2)
+}
+
+/// Raises the soft limit of open descriptors to the hard one.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where it is refused the old limit stays, and whoever needs more connections will see.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
+/// A non-blocking listener on 127.0.0.1 and a port of the kernel's choice.
+///
+/// TCP_NODELAY is set on the listener: on Linux, accepted sockets inherit it.
+pub fn listener() -> io::Result<TcpListener> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Tells whoever started the program where it listens.
+pub fn announce(port: u16) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{port}")?;
+    stdout.flush()
+}
+
+/// As much of [`PAYLOAD`] as is still to be sent, taken off `left`; empty at the end.
+pub fn next_chunk(left: &mut u64) -> &'static [u8] {
+    let size = usize::try_from(*left).map_or(CHUNK, |left| left.min(CHUNK));
+    *left -= size as u64;
+    &PAYLOAD[..size]
+}
+
+/// How long to wait before the next accept after one that failed.
+///
+/// Without a free descriptor the same error would come back at once, for ever.
+pub fn pause_after_failed_accept(error: &io::Error) -> Duration {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+            Duration::from_millis(100)
+        }
+        _ => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(String::from))
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        assert_eq!(
+            parse("--api protocol --work lines-buffered --buffer 4096 --driver uring"),
+            Ok(Options {
+                api: Api::Protocol,
+                work: Work::LinesBuffered,
+                buffer: 4096,
+                driver: Driver::Uring,
+            })
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (line, fault) in [
+            ("--work", "--work needs a value"),
+            ("--work sing", "no --work is called sing"),
+            ("--buffer 0", "--buffer is a number of bytes, not 0"),
+            ("--colour red", "there is no option --colour"),
+        ] {
+            assert_eq!(parse(line), Err(fault.to_owned()));
+        }
+    }
+
+    #[test]
+    fn chunks_add_up_to_what_was_asked_for() {
+        let mut left = 2 * CHUNK as u64 + 1;
+        let sizes = [(); 4].map(|()| next_chunk(&mut left).len());
+        assert_eq!(sizes, [CHUNK, CHUNK, 1, 0]);
+    }
+}

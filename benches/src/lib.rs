@@ -1,0 +1,11 @@
+//! What the server programs of this package share: the contract in README.md, in code.
+//!
+//! [`contract`] does not run while a server serves, so it cannot speed up or slow down anybody;
+//! [`bare`] is what the two servers without a runtime do on a connection. [`task_program`] is the
+//! frame of the programs that measure without sockets.
+#![forbid(unsafe_code)]
+
+pub mod bare;
+pub mod contract;
+pub mod foreign;
+pub mod task_program;

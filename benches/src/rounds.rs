@@ -1,0 +1,197 @@
+//! The measuring of cells: interleaved rounds, so that whatever else the machine does while a
+//! cell is measured is shared by all participants.
+
+use std::io;
+use std::time::Duration;
+
+use crate::cells::{Cell, MIB, Shape};
+use crate::load::{self, Check, Load, Until};
+use crate::participants::{Participant, Takes};
+use crate::processors::Processors;
+use crate::programs::Programs;
+use crate::results::CellResult;
+use crate::server_process::{Launch, ServerProcess};
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub rounds: usize,
+    /// How long a participant is measured in a round.
+    pub slice: Duration,
+    /// Bytes moved in a slice of a bulk cell.
+    pub bulk: usize,
+}
+
+impl Effort {
+    pub fn new(rounds: usize, quick: bool) -> Self {
+        Self {
+            rounds,
+            slice: Duration::from_millis(if quick { 120 } else { 200 }),
+            bulk: if quick { 128 } else { 256 } * MIB,
+        }
+    }
+}
+
+/// What the run of one cell needs to know.
+pub struct Bench<'a> {
+    pub programs: &'a Programs,
+    pub processors: &'a Processors,
+    pub effort: Effort,
+    /// Descriptors that this process may have open.
+    pub descriptors: usize,
+    /// Who or what is left out, and why.
+    pub left_out: &'a mut Vec<String>,
+}
+
+/// A participant while its cell is measured.
+struct Entrant {
+    name: &'static str,
+    server: ServerProcess,
+    load: Box<dyn Load>,
+    cpu_ns: Vec<f64>,
+}
+
+/// Descriptors that are open for other reasons than connections.
+const OTHER_DESCRIPTORS: usize = 200;
+
+impl Bench<'_> {
+    /// Measures a cell. Who cannot take part is left out with a sentence.
+    pub fn cell(&mut self, cell: &Cell, participants: &[Participant]) -> Vec<CellResult> {
+        let needed = cell.connections + OTHER_DESCRIPTORS;
+        if needed > self.descriptors {
+            self.left_out.push(format!(
+                "Cell {} needs {needed} descriptors, and the limit is {}.",
+                cell.name, self.descriptors
+            ));
+            return Vec::new();
+        }
+        let mut entrants: Vec<_> = participants
+            .iter()
+            .filter_map(|participant| self.enter(cell, participant))
+            .collect();
+        let all_open = cell.connections * entrants.len() + OTHER_DESCRIPTORS;
+        let keep_open = all_open <= self.descriptors;
+
+        self.each(cell, &mut entrants, |entrant, effort| {
+            // Everything is looked at once, and nothing of it counts.
+            entrant.slice(effort.slice, Check::Contents)?;
+            entrant.cpu_ns.clear();
+            if let Some(times) = entrant.load.times() {
+                times.clear();
+            }
+            entrant.rest(keep_open);
+            Ok(())
+        });
+        for round in 0..self.effort.rounds {
+            let count = entrants.len().max(1);
+            entrants.rotate_left(usize::from(round > 0) % count);
+            self.each(cell, &mut entrants, |entrant, effort| {
+                entrant.slice(effort.slice, Check::Lengths)?;
+                entrant.rest(keep_open);
+                Ok(())
+            });
+        }
+        let mut results: Vec<_> = entrants
+            .into_iter()
+            .map(|entrant| entrant.result(cell))
+            .collect();
+        results.sort_by_key(|result| {
+            participants
+                .iter()
+                .position(|one| one.name == result.participant)
+        });
+        results
+    }
+
+    /// Starts a participant's server for this cell.
+    fn enter(&mut self, cell: &Cell, participant: &Participant) -> Option<Entrant> {
+        if participant.takes == Takes::CountsOfEcho {
+            return None;
+        }
+        let work = participant.work(cell.shape)?;
+        let start = || -> Result<Entrant, String> {
+            let buffer = cell.shape.buffer();
+            let command_line = self.programs.command_line(participant, work, buffer)?;
+            let launch = Launch::plain(self.processors.server, command_line);
+            let server = ServerProcess::start(&launch).map_err(|error| error.to_string())?;
+            let limit = server
+                .descriptor_limit()
+                .map_err(|error| error.to_string())?;
+            if limit < (cell.connections + OTHER_DESCRIPTORS) as u64 {
+                return Err(format!("may open {limit} descriptors only"));
+            }
+            let load =
+                load::of(cell, server.port, self.effort.bulk).map_err(|error| error.to_string())?;
+            Ok(Entrant {
+                name: participant.name,
+                server,
+                load,
+                cpu_ns: Vec::new(),
+            })
+        };
+        start()
+            .map_err(|reason| self.leave_out(cell, participant.name, &reason))
+            .ok()
+    }
+
+    /// Does something with every entrant; who fails is out.
+    fn each(
+        &mut self,
+        cell: &Cell,
+        entrants: &mut Vec<Entrant>,
+        mut action: impl FnMut(&mut Entrant, Effort) -> io::Result<()>,
+    ) {
+        let effort = self.effort;
+        entrants.retain_mut(|entrant| match action(entrant, effort) {
+            Ok(()) => true,
+            Err(error) => {
+                let words = entrant.server.last_words();
+                let reason = match words.lines().next_back() {
+                    Some(line) => format!("{error} ({line})"),
+                    None => error.to_string(),
+                };
+                self.leave_out(cell, entrant.name, &reason);
+                false
+            }
+        });
+    }
+
+    fn leave_out(&mut self, cell: &Cell, name: &str, reason: &str) {
+        let sentence = format!("{name} in {}: {reason}.", cell.name);
+        eprintln!("left out: {sentence}");
+        self.left_out.push(sentence);
+    }
+}
+
+impl Entrant {
+    /// One measurement: opening is not part of it, and it ends when the server has gone silent.
+    fn slice(&mut self, time: Duration, check: Check) -> io::Result<()> {
+        self.load.open()?;
+        let before = self.server.settled_cpu()?;
+        let operations = self.load.run(Until::Elapsed(time), check)?;
+        let spent = self.server.settled_cpu()? - before;
+        self.cpu_ns
+            .push(spent.as_nanos() as f64 / operations as f64);
+        Ok(())
+    }
+
+    fn rest(&mut self, keep_open: bool) {
+        if !keep_open {
+            self.load.close();
+        }
+    }
+
+    fn result(mut self, cell: &Cell) -> CellResult {
+        // Bulk is counted in bytes and shown in MiB.
+        let unit = match cell.shape {
+            Shape::Upload | Shape::Download | Shape::BulkEcho => MIB as f64,
+            Shape::Echo { .. } | Shape::Lines | Shape::Churn => 1.0,
+        };
+        CellResult {
+            cell: cell.name.clone(),
+            participant: self.name.to_owned(),
+            cpu_ns: self.cpu_ns.iter().map(|ns| ns * unit).collect(),
+            latency: self.load.times().and_then(|times| times.latency()),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! A server under measurement: started, pinned, watched, stopped.
+//!
+//! Its processor time is read from the kernel's clock of that process (`clock_getcpuclockid`),
+//! which counts user and kernel time of all its threads, io_uring's workers too, in nanoseconds;
+//! `/proc/PID/stat` knows nothing finer than ticks of ten milliseconds.
+
+use std::fs;
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::time::ClockId;
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::Signal;
+
+/// How long a server may take to say its port. Python under valgrind takes seconds.
+const START: Duration = Duration::from_secs(60);
+
+/// How long a server may take to end, and to fall silent.
+const END: Duration = Duration::from_secs(20);
+
+/// A server that uses less than this in a millisecond is doing nothing.
+const SILENCE: Duration = Duration::from_micros(10);
+
+/// A running server. Dropping it kills it; and if the command dies first, the kernel does.
+pub struct ServerProcess {
+    /// The server, or the tool that runs it.
+    child: Child,
+    /// The server itself.
+    pid: i32,
+    clock: ClockId,
+    pub port: u16,
+}
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The processor that it runs on.
+    pub core: usize,
+    /// A tool and its arguments, which runs the server.
+    pub tool: Vec<String>,
+    /// Whether the server is a child of the tool, or the tool becomes the server.
+    pub below_tool: bool,
+    /// Never run before whoever wakes it goes to sleep: for counts that come out the same.
+    pub yielding: bool,
+    pub command_line: Vec<String>,
+}
+
+impl Launch {
+    /// Without a tool.
+    pub fn plain(core: usize, command_line: Vec<String>) -> Self {
+        Self {
+            core,
+            tool: Vec::new(),
+            below_tool: false,
+            yielding: false,
+            command_line,
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "taskset", "-c"]);
+        command.arg(self.core.to_string());
+        if self.yielding {
+            command.args(["chrt", "--batch", "0"]);
+        }
+        command.args(&self.tool);
+        if self.below_tool {
+            // Whatever happens to the tool, the server does not outlive it.
+            command.args(["setpriv", "--pdeathsig", "KILL"]);
+        }
+        command.args(&self.command_line);
+        command
+    }
+}
+
+impl ServerProcess {
+    /// Starts a server and waits for its port.
+    pub fn start(launch: &Launch) -> io::Result<Self> {
+        let mut child = launch
+            .command()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let port = match read_port(&mut child) {
+            Ok(port) => port,
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(explained(&mut child, error));
+            }
+        };
+        let pid = if launch.below_tool {
+            only_child(child.id())?
+        } else {
+            child.id().try_into().map_err(io::Error::other)?
+        };
+        Ok(Self {
+            clock: ClockId::pid_cpu_clock_id(Pid::from_raw(pid))?,
+            child,
+            pid,
+            port,
+        })
+    }
+
+    /// Processor time so far, user and kernel, of all threads.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        Ok(Duration::from(self.clock.now()?))
+    }
+
+    /// Waits until the server has done what there was to do, and returns its processor time.
+    pub fn settled_cpu(&self) -> io::Result<Duration> {
+        let deadline = Instant::now() + END;
+        let mut before = self.cpu()?;
+        loop {
+            thread::sleep(Duration::from_millis(1));
+            let after = self.cpu()?;
+            if after - before < SILENCE || Instant::now() > deadline {
+                return Ok(after);
+            }
+            before = after;
+        }
+    }
+
+    /// Waits until all threads of the server wait for something.
+    pub fn fall_asleep(&self) -> io::Result<()> {
+        let deadline = Instant::now() + END;
+        while !self.is_asleep()? {
+            if Instant::now() > deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it never rests"));
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+        Ok(())
+    }
+
+    fn is_asleep(&self) -> io::Result<bool> {
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let stat = fs::read_to_string(task?.path().join("stat"))?;
+            // The state follows the name, which is in parentheses and may contain some.
+            let state = stat.rsplit(") ").next().unwrap_or_default();
+            if !state.starts_with('S') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Resident bytes. `statm` and `status` are not exact on kernels of today; this is.
+    pub fn resident(&self) -> io::Result<u64> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid))?;
+        rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB"))
+            .and_then(|kib| kib.trim().parse::<u64>().ok())
+            .map(|kib| kib * 1024)
+            .ok_or_else(|| io::Error::other("smaps_rollup has no Rss"))
+    }
+
+    /// The most descriptors that the server may have open.
+    pub fn descriptor_limit(&self) -> io::Result<u64> {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid))?;
+        limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"))
+            .and_then(|line| line.split_whitespace().next()?.parse().ok())
+            .ok_or_else(|| io::Error::other("limits has no open files"))
+    }
+
+    /// Asks the server to end, so that the tool around it can write what it counted.
+    pub fn terminate(mut self) -> io::Result<ExitStatus> {
+        signal(self.pid, Signal::TERM)?;
+        let deadline = Instant::now() + END;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::from(io::ErrorKind::TimedOut));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// What the server said on stderr, if it has ended or is made to end now.
+    pub fn last_words(&mut self) -> String {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        stderr_of(&mut self.child)
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // It may be gone already; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the line with the port, and waits for it no longer than [`START`].
+fn read_port(child: &mut Child) -> io::Result<u16> {
+    let stdout = child.stdout.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+    let deadline = Instant::now() + START;
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut watched = [PollFd::new(&*stdout, PollFlags::IN)];
+        if rustix::event::poll(&mut watched, Some(&timeout))? == 0 {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it said no port"));
+        }
+        let mut byte = [0];
+        if stdout.read(&mut byte)? == 0 {
+            return Err(io::Error::other("it ended before it said its port"));
+        }
+        line.push(byte[0]);
+    }
+    String::from_utf8_lossy(&line)
+        .trim()
+        .parse()
+        .map_err(|_| io::Error::other("what it said is no port"))
+}
+
+/// The error with the first line that the ended program wrote on stderr.
+fn explained(child: &mut Child, error: io::Error) -> io::Error {
+    let words = stderr_of(child);
+    match words.lines().next_back() {
+        Some(line) => io::Error::new(error.kind(), format!("{error}: {line}")),
+        None => error,
+    }
+}
+
+fn stderr_of(child: &mut Child) -> String {
+    let mut words = Vec::new();
+    if let Some(stderr) = &mut child.stderr {
+        let _ = stderr.take(64 * 1024).read_to_end(&mut words);
+    }
+    String::from_utf8_lossy(&words).into_owned()
+}
+
+/// The process that `parent` runs.
+fn only_child(parent: u32) -> io::Result<i32> {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+    children
+        .split_whitespace()
+        .next()
+        .and_then(|pid| pid.parse().ok())
+        .ok_or_else(|| io::Error::other("the tool runs nothing"))
+}
+
+fn signal(pid: i32, signal: Signal) -> io::Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+    Ok(rustix::process::kill_process(pid, signal)?)
+}

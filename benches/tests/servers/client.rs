@@ -1,0 +1,80 @@
+//! A client that blocks, no call of which lasts for ever.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::time::Duration;
+
+use rustix::net::sockopt;
+
+use crate::server::Server;
+
+/// How long to wait for what does come: only a broken server uses it up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Client(TcpStream);
+
+impl Client {
+    pub(crate) fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).expect("to connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        Self(stream)
+    }
+
+    pub(crate) fn send(&self, data: &[u8]) {
+        (&self.0).write_all(data).expect("the server to receive");
+    }
+
+    /// Exactly `size` bytes.
+    pub(crate) fn receive(&self, size: usize) -> Vec<u8> {
+        let mut data = vec![0; size];
+        (&self.0).read_exact(&mut data).expect("an answer");
+        data
+    }
+
+    /// Everything until the server closes.
+    pub(crate) fn receive_all(&self) -> Vec<u8> {
+        let mut data = Vec::new();
+        (&self.0).read_to_end(&mut data).expect("the whole answer");
+        data
+    }
+
+    /// How much comes until the server closes.
+    pub(crate) fn count_all(&self) -> u64 {
+        std::io::copy(&mut &self.0, &mut std::io::sink()).expect("the whole answer")
+    }
+
+    /// Ends the sending half.
+    pub(crate) fn finish(&self) {
+        self.0.shutdown(Shutdown::Write).expect("to shut down");
+    }
+
+    /// Closes with a reset.
+    pub(crate) fn reset(self) {
+        sockopt::set_socket_linger(&self.0, Some(Duration::ZERO)).expect("SO_LINGER");
+    }
+
+    /// Sends `data` until the server takes no more for a while, and says how much went.
+    pub(crate) fn fill(&self, data: &[u8]) -> usize {
+        let soon = Duration::from_millis(300);
+        self.0.set_write_timeout(Some(soon)).expect("a timeout");
+        let mut sent = 0;
+        while sent < data.len() {
+            match (&self.0).write(&data[sent..]) {
+                Ok(size) => sent += size,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("the server did not hold back but end: {error}"),
+            }
+        }
+        sent
+    }
+
+    /// Sends something small and tells whether it came back, for a server that may still refuse.
+    pub(crate) fn is_echoed(&self) -> bool {
+        let mut answer = [0; 4];
+        (&self.0).write_all(b"ping").is_ok()
+            && (&self.0).read_exact(&mut answer).is_ok()
+            && answer == *b"ping"
+    }
+}

@@ -1,0 +1,108 @@
+//! Every server program, held to the contract in README.md.
+//!
+//! A server that answers fast and wrongly would make a fine figure. One that cannot run here (no
+//! libuv, no uvloop, io_uring not permitted) says `skipped` and passes; with
+//! `EVLOOP_PEERS=required` in the environment it fails instead.
+#![forbid(unsafe_code)]
+
+mod checks;
+mod client;
+mod server;
+
+use server::Participant;
+
+/// The whole contract, for a participant that answers lines in one way only.
+fn keeps_the_contract(participant: &Participant) {
+    if participant.is_absent() {
+        return;
+    }
+    checks::echo(participant);
+    checks::lines(participant, "lines");
+    checks::upload(participant);
+    checks::download(participant);
+    checks::many_connections(participant);
+    checks::resets(participant);
+    checks::no_free_descriptor(participant);
+}
+
+/// The same, for those who can buffer lines by hand.
+fn keeps_the_contract_with_lines_buffered(participant: &Participant) {
+    if participant.is_absent() {
+        return;
+    }
+    checks::lines(participant, "lines-buffered");
+    keeps_the_contract(participant);
+}
+
+#[test]
+fn tokio() {
+    keeps_the_contract_with_lines_buffered(&Participant::built("serve_tokio", &[]));
+}
+
+#[test]
+fn smol() {
+    keeps_the_contract_with_lines_buffered(&Participant::built("serve_smol", &[]));
+}
+
+#[test]
+fn monoio_with_epoll() {
+    let epoll = Participant::built("serve_monoio", &["--driver", "epoll"]);
+    keeps_the_contract_with_lines_buffered(&epoll);
+}
+
+#[test]
+fn monoio_with_io_uring() {
+    let uring = Participant::built("serve_monoio", &["--driver", "uring"]);
+    keeps_the_contract_with_lines_buffered(&uring);
+}
+
+#[test]
+fn libuv() {
+    keeps_the_contract_with_lines_buffered(&Participant::libuv());
+}
+
+#[test]
+fn asyncio_protocol() {
+    keeps_the_contract_with_lines_buffered(&Participant::asyncio("protocol"));
+}
+
+#[test]
+fn asyncio_streams() {
+    keeps_the_contract(&Participant::asyncio("streams"));
+}
+
+#[test]
+fn uvloop_protocol() {
+    keeps_the_contract_with_lines_buffered(&Participant::uvloop("protocol"));
+}
+
+#[test]
+fn uvloop_streams() {
+    keeps_the_contract(&Participant::uvloop("streams"));
+}
+
+#[test]
+fn bare() {
+    keeps_the_contract(&Participant::built("serve_bare", &[]));
+}
+
+#[test]
+fn mio() {
+    keeps_the_contract(&Participant::built("serve_mio", &[]));
+}
+
+#[test]
+fn evloop_protocol() {
+    keeps_the_contract(&Participant::built("serve_evloop", &["--api", "protocol"]));
+}
+
+#[test]
+fn evloop_streams() {
+    keeps_the_contract(&Participant::built("serve_evloop", &["--api", "streams"]));
+}
+
+#[test]
+fn evloop_streams_into() {
+    let into = Participant::built("serve_evloop", &["--api", "streams-into"]);
+    keeps_the_contract(&into);
+}
