@@ -1,6 +1,6 @@
 /* libuv's server, the documented way: uv_read_start, then uv_try_write and, for what the kernel
- * did not take at once, uv_write. The contract is in ../README.md; options that make no
- * difference here (--api, and --buffer, since libuv suggests 64 KiB itself) are read and left.
+ * did not take at once, uv_write. The contract is in ../README.md; --api makes no
+ * difference here.
  *
  * All connections share one read buffer: what a callback received is sent, copied or counted
  * before the next read. While something is queued on a connection nothing more is read from it,
@@ -36,7 +36,8 @@ typedef struct {
 /* What a kind of work does with bytes. */
 typedef void (*received_cb)(connection_t *connection, const char *data, size_t size);
 
-static char read_buffer[CHUNK];
+static char *read_buffer;
+static size_t read_buffer_size = CHUNK;
 static char payload[CHUNK];
 static uv_loop_t *loop;
 static received_cb received;
@@ -70,7 +71,7 @@ static void close_connection(connection_t *connection) {
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     (void)handle;
     (void)suggested;
-    *buffer = uv_buf_init(read_buffer, sizeof read_buffer);
+    *buffer = uv_buf_init(read_buffer, read_buffer_size);
 }
 
 static void on_written(uv_write_t *request, int status) {
@@ -261,9 +262,14 @@ static void parse_options(int argc, char **argv) {
             refuse("no value for", argv[i]);
         if (strcmp(argv[i], "--work") == 0)
             choose_work(argv[i + 1]);
-        else if (strcmp(argv[i], "--api") != 0 && strcmp(argv[i], "--buffer") != 0)
+        else if (strcmp(argv[i], "--buffer") == 0)
+            read_buffer_size = strtoul(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--api") != 0)
             refuse("there is no option", argv[i]);
     }
+    if (read_buffer_size == 0)
+        refuse("--buffer is a number of bytes, not", "0");
+    read_buffer = checked(malloc(read_buffer_size));
 }
 
 static void raise_descriptor_limit(void) {

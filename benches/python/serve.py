@@ -193,6 +193,16 @@ def refuse(reason):
     return 2
 
 
+def settle_allocator():
+    """Frees one large block, as any program of some age has done.
+
+    asyncio receives into a new object of 256 KiB each time. glibc maps and unmaps each of them,
+    until it has seen a larger block freed; from then on they come from the heap. Without this an
+    echo of asyncio's costs five times as much, which would say nothing of asyncio.
+    """
+    bytes(1024 * 1024)
+
+
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runtime", choices=["asyncio", "uvloop"], default="asyncio")
@@ -210,6 +220,7 @@ def main():
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    settle_allocator()
     with asyncio.Runner(loop_factory=new_event_loop(options.runtime)) as runner:
         runner.run(serve(options))
     return 0

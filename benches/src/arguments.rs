@@ -68,9 +68,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn rounds(&self) -> usize {
-        self.rounds
-            .unwrap_or(if self.quick { 5 } else { 9 })
-            .max(1)
+        self.rounds.unwrap_or(if self.quick { 5 } else { 9 }).max(1)
     }
 
     /// Whether a cell is measured: one that was asked for, or all that suit the effort.

@@ -46,8 +46,7 @@ pub fn read(output: &str) -> io::Result<Profile> {
         }
     }
     Ok(Profile {
-        instructions: instructions
-            .ok_or_else(|| io::Error::other("callgrind wrote no totals"))?,
+        instructions: instructions.ok_or_else(|| io::Error::other("callgrind wrote no totals"))?,
         allocations,
     })
 }

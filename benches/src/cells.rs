@@ -67,7 +67,12 @@ impl Shape {
 /// All of them, in the tables' order.
 pub fn all() -> Vec<Cell> {
     let mut cells = Vec::new();
-    for (bytes, size) in [(64, "64"), (KIB, "1K"), (10 * KIB, "10K"), (64 * KIB, "64K")] {
+    for (bytes, size) in [
+        (64, "64"),
+        (KIB, "1K"),
+        (10 * KIB, "10K"),
+        (64 * KIB, "64K"),
+    ] {
         for connections in [1, 10, 100, 1_000] {
             cells.push(echo(connections, bytes, size, 1));
         }
@@ -140,7 +145,11 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), count);
-        assert!(QUICK_ECHOES.iter().all(|name| names.contains(&(*name).into())));
+        assert!(
+            QUICK_ECHOES
+                .iter()
+                .all(|name| names.contains(&(*name).into()))
+        );
     }
 
     #[test]

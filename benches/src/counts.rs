@@ -3,9 +3,9 @@
 //!
 //! Each is the difference between a server that did so many operations and one that did twice as
 //! many, so the start and the first steps of both fall out. The load is the same for every server
-//! however slow a tool makes it: all connections send, and send again when all have their answer.
-//! Server and load share a processor, and the server never interrupts the load, so that it finds
-//! a whole batch waiting when it gets to run.
+//! however slow a tool makes it: all connections send, and send again when all have their answer
+//! and the server has gone to sleep. Server and load share a processor, and the server never
+//! interrupts the load, so that it finds a whole batch waiting when it gets to run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -64,7 +64,9 @@ impl<'a> Counter<'a> {
             }
             there
         };
-        let folder = programs.folder().join(format!("counts-{}", std::process::id()));
+        let folder = programs
+            .folder()
+            .join(format!("counts-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         Ok(Self {
             programs,
@@ -192,12 +194,7 @@ impl<'a> Counter<'a> {
         }
     }
 
-    fn profile(
-        &self,
-        cell: &Cell,
-        batches: u64,
-        command_line: &[String],
-    ) -> io::Result<Profile> {
+    fn profile(&self, cell: &Cell, batches: u64, command_line: &[String]) -> io::Result<Profile> {
         let file = self.folder.join("callgrind");
         let option = format!("--callgrind-out-file={}", file.display());
         let tool = ["valgrind", "--quiet", "--tool=callgrind", &option];
@@ -224,7 +221,11 @@ fn serve(launch: &Launch, cell: &Cell, batches: u64) -> io::Result<()> {
     let server = ServerProcess::start(launch)?;
     let mut load = load::of(cell, server.port, 0)?;
     load.open()?;
-    load.run(Until::Batches(batches), Check::Contents)?;
+    for _ in 0..batches {
+        // Else a server that looks for the next request at once might find it, or not.
+        server.fall_asleep()?;
+        load.run(Until::Batch, Check::Contents)?;
+    }
     server.terminate()?;
     Ok(())
 }
@@ -267,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_summary_is_read_line_by_line() {
-        let summary = "    calls syscall\n--------- ---------\n        3 read\n---------\n        3 total\n";
+        let summary =
+            "    calls syscall\n--------- ---------\n        3 read\n---------\n        3 total\n";
         let calls: BTreeMap<_, _> = summary.lines().filter_map(calls_and_name).collect();
         assert_eq!(calls.len(), 2);
         assert_eq!(calls["read"], 3);

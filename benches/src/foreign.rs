@@ -37,9 +37,12 @@ pub fn libuv(scratch: &Path) -> Result<PathBuf, String> {
     Ok(program)
 }
 
-/// The `python3` that is there: enough for asyncio.
+/// The `python3` that is there: enough for asyncio. The interpreter itself and not a script that
+/// finds it, because it may be run by tools that look into a program.
 pub fn python() -> PathBuf {
-    PathBuf::from("python3")
+    let executable = ["-c", "import sys; print(sys.executable)"];
+    output(Command::new("python3").args(executable))
+        .map_or_else(|_| PathBuf::from("python3"), |path| path.trim().into())
 }
 
 /// A `python3` that has uvloop: the one that is there, or an environment made in `scratch`.

@@ -74,7 +74,7 @@ fn one(
             };
             let mut load = load::of(&cell, server.port, 0)?;
             load.open()?;
-            load.run(Until::Batches(1), Check::Contents)?;
+            load.run(Until::Batch, Check::Contents)?;
             server.settled_cpu()?;
             Ok((load, server.resident()?))
         };

@@ -9,7 +9,7 @@ use crate::programs::Programs;
 use crate::results::Machine;
 
 /// Crates whose versions are of interest.
-const CRATES: [&str; 6] = ["mio", "tokio", "smol", "monoio", "glommio", "evloop"];
+const CRATES: [&str; 5] = ["mio", "tokio", "smol", "monoio", "glommio"];
 
 /// Describes this machine, before this process was pinned to a part of it.
 pub fn describe(programs: &Programs) -> Machine {
@@ -38,13 +38,15 @@ fn crate_versions() -> Vec<(String, String)> {
         let quoted = line.strip_prefix(key)?.strip_prefix(" = \"")?;
         quoted.strip_suffix('"').map(str::to_owned)
     };
-    let mut versions = Vec::new();
+    let mut versions: Vec<(String, String)> = Vec::new();
     let mut name = String::new();
     for line in lock.lines() {
         if let Some(found) = value(line, "name") {
             name = found;
         } else if let Some(version) = value(line, "version") {
             if CRATES.contains(&name.as_str()) {
+                // The newer one of two is ours; a peer may depend on an older one.
+                versions.retain(|(known, _)| *known != name);
                 versions.push((name.clone(), version));
             }
         }

@@ -86,6 +86,7 @@ fn measure(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
         run.counts = counted.into_iter().map(|counted| counted.count).collect();
     }
     if !arguments.counts && arguments.wants("tasks") {
+        stage.processors.unpin()?;
         let (folder, core) = (stage.programs.folder(), stage.processors.server);
         run.tasks = without_sockets::run(arguments, folder, core, &mut run.left_out);
     }

@@ -7,10 +7,12 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The servers' processor and the load's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Processors {
     pub server: usize,
     pub load: usize,
+    /// All that this process was given.
+    allowed: CpuSet,
 }
 
 impl Processors {
@@ -19,12 +21,16 @@ impl Processors {
         let allowed = sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         let server = cores.next().unwrap_or(0);
-        let Some(load) = cores.last() else {
+        let Some(load) = cores.next_back() else {
             return Err(io::Error::other(
                 "servers and load need a processor each, and there is one only",
             ));
         };
-        Ok(Self { server, load })
+        Ok(Self {
+            server,
+            load,
+            allowed,
+        })
     }
 
     /// Makes the load, which is this thread, run on one processor.
@@ -35,11 +41,18 @@ impl Processors {
         thread::yield_now();
         Ok(())
     }
+
+    /// Makes this thread, and what it starts, run anywhere again.
+    pub fn unpin(&self) -> io::Result<()> {
+        Ok(sched_setaffinity(None, &self.allowed)?)
+    }
 }
 
 /// Descriptors that this process may have open, after the soft limit was raised.
 pub fn descriptors() -> usize {
     getrlimit(Resource::Nofile)
         .current
-        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+        .map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        })
 }

@@ -76,13 +76,16 @@ impl Programs {
 
     /// Versions of what is not a crate: name and version.
     pub fn versions(&self) -> Vec<(String, String)> {
-        let libuv = self.libuv.is_ok().then(|| {
-            first_line(Command::new("pkg-config").args(["--modversion", "libuv"]))
-        });
+        let libuv = self
+            .libuv
+            .is_ok()
+            .then(|| first_line(Command::new("pkg-config").args(["--modversion", "libuv"])));
         let python = "import platform; print(platform.python_version())";
         let python = first_line(Command::new(foreign::python()).args(["-c", python]));
         let uvloop = self.uvloop.iter().map(|python| {
-            first_line(Command::new(python).args(["-c", "import uvloop; print(uvloop.__version__)"]))
+            first_line(
+                Command::new(python).args(["-c", "import uvloop; print(uvloop.__version__)"]),
+            )
         });
         libuv
             .into_iter()

@@ -114,12 +114,14 @@ impl Bench<'_> {
             let command_line = self.programs.command_line(participant, work, buffer)?;
             let launch = Launch::plain(self.processors.server, command_line);
             let server = ServerProcess::start(&launch).map_err(|error| error.to_string())?;
-            let limit = server.descriptor_limit().map_err(|error| error.to_string())?;
+            let limit = server
+                .descriptor_limit()
+                .map_err(|error| error.to_string())?;
             if limit < (cell.connections + OTHER_DESCRIPTORS) as u64 {
                 return Err(format!("may open {limit} descriptors only"));
             }
-            let load = load::of(cell, server.port, self.effort.bulk)
-                .map_err(|error| error.to_string())?;
+            let load =
+                load::of(cell, server.port, self.effort.bulk).map_err(|error| error.to_string())?;
             Ok(Entrant {
                 name: participant.name,
                 server,

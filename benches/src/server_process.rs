@@ -29,7 +29,7 @@ pub struct ServerProcess {
     /// The server, or the tool that runs it.
     child: Child,
     /// The server itself.
-    pid: u32,
+    pid: i32,
     clock: ClockId,
     pub port: u16,
 }
@@ -97,10 +97,10 @@ impl ServerProcess {
         let pid = if launch.below_tool {
             only_child(child.id())?
         } else {
-            child.id()
+            child.id().try_into().map_err(io::Error::other)?
         };
         Ok(Self {
-            clock: ClockId::pid_cpu_clock_id(Pid::from_raw(pid.cast_signed()))?,
+            clock: ClockId::pid_cpu_clock_id(Pid::from_raw(pid))?,
             child,
             pid,
             port,
@@ -124,6 +124,30 @@ impl ServerProcess {
             }
             before = after;
         }
+    }
+
+    /// Waits until all threads of the server wait for something.
+    pub fn fall_asleep(&self) -> io::Result<()> {
+        let deadline = Instant::now() + END;
+        while !self.is_asleep()? {
+            if Instant::now() > deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it never rests"));
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+        Ok(())
+    }
+
+    fn is_asleep(&self) -> io::Result<bool> {
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let stat = fs::read_to_string(task?.path().join("stat"))?;
+            // The state follows the name, which is in parentheses and may contain some.
+            let state = stat.rsplit(") ").next().unwrap_or_default();
+            if !state.starts_with('S') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Resident bytes. `statm` and `status` are not exact on kernels of today; this is.
@@ -220,7 +244,7 @@ fn stderr_of(child: &mut Child) -> String {
 }
 
 /// The process that `parent` runs.
-fn only_child(parent: u32) -> io::Result<u32> {
+fn only_child(parent: u32) -> io::Result<i32> {
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
     children
         .split_whitespace()
@@ -229,7 +253,7 @@ fn only_child(parent: u32) -> io::Result<u32> {
         .ok_or_else(|| io::Error::other("the tool runs nothing"))
 }
 
-fn signal(pid: u32, signal: Signal) -> io::Result<()> {
-    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::NotFound)?;
+fn signal(pid: i32, signal: Signal) -> io::Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
     Ok(rustix::process::kill_process(pid, signal)?)
 }

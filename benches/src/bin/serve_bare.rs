@@ -1,8 +1,8 @@
 //! The floor: an epoll loop without a runtime, by which everybody else is divided.
 //!
-//! Sockets are registered once, for edges of both kinds; the listener reports a level, and each
-//! report is one accept, so no accept is wasted on finding the queue empty. Connections stand in
-//! a table under their descriptor's number; one buffer serves them all.
+//! Sockets are registered once, for edges of both kinds. Connections stand in a table under their
+//! descriptor's number; one buffer serves them all. The listener's queue is emptied whenever it is
+//! reported: one accept for each report saves the last, futile one and costs more in polls.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -42,7 +42,7 @@ fn serve(listener: &TcpListener, options: Options) -> io::Result<()> {
         for event in events.drain(..) {
             let (flags, data) = (event.flags, event.data);
             if data.u64() == key(listener).u64() {
-                accept(&poll, listener, options.work, &mut table)?;
+                accept_all(&poll, listener, options.work, &mut table)?;
                 continue;
             }
             let slot: &mut Option<Connection<TcpStream>> = &mut table[data.u64() as usize];
@@ -56,29 +56,32 @@ fn serve(listener: &TcpListener, options: Options) -> io::Result<()> {
     }
 }
 
-/// Takes one connection, if there is one still.
-fn accept(
+/// Takes all connections that wait.
+fn accept_all(
     poll: &OwnedFd,
     listener: &TcpListener,
     work: Work,
     table: &mut Vec<Option<Connection<TcpStream>>>,
 ) -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let stream = match rustix::net::accept_with(listener, flags) {
-        Ok(socket) => TcpStream::from(socket),
-        Err(error) => {
-            std::thread::sleep(contract::pause_after_failed_accept(&error.into()));
-            return Ok(());
+    loop {
+        let stream = match rustix::net::accept_with(listener, flags) {
+            Ok(socket) => TcpStream::from(socket),
+            Err(Errno::WOULDBLOCK) => return Ok(()),
+            Err(error) => {
+                // The queue is not empty: the level is reported again.
+                std::thread::sleep(contract::pause_after_failed_accept(&error.into()));
+                return Ok(());
+            }
+        };
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(poll, &stream, key(&stream), interest)?;
+        let index = key(&stream).u64() as usize;
+        if index >= table.len() {
+            table.resize_with(index + 1, || None);
         }
-    };
-    let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-    epoll::add(poll, &stream, key(&stream), interest)?;
-    let index = key(&stream).u64() as usize;
-    if index >= table.len() {
-        table.resize_with(index + 1, || None);
+        table[index] = Some(Connection::new(stream, work));
     }
-    table[index] = Some(Connection::new(stream, work));
-    Ok(())
 }
 
 /// A descriptor's number: the kernel gives no two open ones the same.

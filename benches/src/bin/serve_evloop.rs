@@ -85,7 +85,7 @@ impl Protocol for Echo {
     }
 }
 
-/// Answers each line with itself, one write for each.
+/// Answers each line with itself, one write for each, and receives no faster than it can send.
 #[derive(Default)]
 struct Lines {
     transport: Option<Transport>,
@@ -115,6 +115,14 @@ impl Protocol for Lines {
             rest = after;
         }
         self.partial.extend_from_slice(rest);
+    }
+
+    fn pause_writing(&mut self) {
+        self.transport.iter().for_each(Transport::pause_reading);
+    }
+
+    fn resume_writing(&mut self) {
+        self.transport.iter().for_each(Transport::resume_reading);
     }
 }
 

@@ -34,7 +34,7 @@ fn main() -> io::Result<()> {
         }
         for event in &events {
             if event.token() == LISTENER {
-                accept_all(&listener, poll.registry(), options.work, &mut table)?;
+                accept_all(&mut listener, poll.registry(), options.work, &mut table)?;
                 continue;
             }
             let slot = &mut table[event.token().0];
@@ -50,7 +50,7 @@ fn main() -> io::Result<()> {
 
 /// mio reports an edge, so the queue has to be emptied.
 fn accept_all(
-    listener: &TcpListener,
+    listener: &mut TcpListener,
     registry: &Registry,
     work: Work,
     table: &mut Vec<Option<Connection<TcpStream>>>,
@@ -60,8 +60,9 @@ fn accept_all(
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => {
+                // Asks for the edge again, so that connections are served, and end, meanwhile.
                 std::thread::sleep(contract::pause_after_failed_accept(&error));
-                continue;
+                return registry.reregister(listener, LISTENER, Interest::READABLE);
             }
         };
         let index = stream.as_raw_fd() as usize;

@@ -2,8 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::TcpListener;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use evloop_benches::contract::{self, COUNT, Options, Work};
 use smol::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
@@ -14,11 +13,15 @@ type Stream = Async<TcpStream>;
 fn main() -> io::Result<()> {
     let options = contract::options();
     contract::raise_descriptor_limit();
-    let executor = LocalExecutor::new();
-    smol::block_on(executor.run(serve(&executor, options)))
+    // Lives as long as the program, so that tasks can spawn tasks on it.
+    let executor: &'static LocalExecutor = Box::leak(Box::new(LocalExecutor::new()));
+    // What is given to `run` itself is polled whenever anything wakes the thread, and would try
+    // to accept each time; a task is not.
+    let server = executor.spawn(serve(executor, options));
+    smol::block_on(executor.run(server))
 }
 
-async fn serve(executor: &LocalExecutor<'_>, options: Options) -> io::Result<()> {
+async fn serve(executor: &LocalExecutor<'static>, options: Options) -> io::Result<()> {
     let listener = Async::<TcpListener>::new(contract::listener()?)?;
     contract::announce(listener.get_ref().local_addr()?.port())?;
     loop {

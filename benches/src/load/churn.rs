@@ -108,7 +108,7 @@ impl Load for Churn {
     fn run(&mut self, until: Until, check: Check) -> io::Result<u64> {
         match until {
             Until::Elapsed(time) => self.batch(Some(Instant::now() + time), check),
-            Until::Batches(count) => (0..count).map(|_| self.batch(None, check)).sum(),
+            Until::Batch => self.batch(None, check),
         }
     }
 

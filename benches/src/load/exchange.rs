@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::cells::{LINE, LINES};
 use crate::load::pattern::Pattern;
 use crate::load::wire::{Origin, Wire, now};
-use crate::load::{Check, Histogram, Load, SCRATCH, Until, wrong};
+use crate::load::{Check, Histogram, Load, SCRATCH, Until, again_until, wrong};
 
 /// Bytes after which a bulk message repeats, and of one write of it.
 const BULK_PERIOD: usize = 64 * 1024;
@@ -23,6 +23,7 @@ pub struct Exchange {
     wire: Wire,
     flights: Vec<Flight>,
     scratch: Vec<u8>,
+    /// Nothing in a bulk cell.
     times: Option<Histogram>,
 }
 
@@ -35,7 +36,12 @@ struct Flight {
 }
 
 impl Exchange {
-    pub fn messages(port: u16, connections: usize, bytes: usize, pipelined: usize) -> io::Result<Self> {
+    pub fn messages(
+        port: u16,
+        connections: usize,
+        bytes: usize,
+        pipelined: usize,
+    ) -> io::Result<Self> {
         let size = bytes * pipelined;
         let mut new = Self::new(port, connections, size, Pattern::plain(size))?;
         new.operations = pipelined as u64;
@@ -67,6 +73,10 @@ impl Exchange {
             scratch: vec![0; SCRATCH],
             times: None,
         })
+    }
+
+    fn is_bulk(&self) -> bool {
+        self.times.is_none()
     }
 
     fn begin(&mut self, index: usize, began: Instant) -> io::Result<()> {
@@ -165,8 +175,10 @@ impl Load for Exchange {
                 received: 0,
             });
         }
-        // Once around: every connection is accepted, and buffers are there, before time counts.
-        self.batch(None, Check::Contents)?;
+        if !self.is_bulk() {
+            // Once around: every connection is accepted, and buffers are there, before time counts.
+            self.batch(None, Check::Contents)?;
+        }
         if let Some(times) = &mut self.times {
             times.clear();
         }
@@ -175,8 +187,10 @@ impl Load for Exchange {
 
     fn run(&mut self, until: Until, check: Check) -> io::Result<u64> {
         match until {
+            // A batch of bulk is long: whole ones only.
+            Until::Elapsed(time) if self.is_bulk() => again_until(time, || self.batch(None, check)),
             Until::Elapsed(time) => self.batch(Some(Instant::now() + time), check),
-            Until::Batches(count) => (0..count).map(|_| self.batch(None, check)).sum(),
+            Until::Batch => self.batch(None, check),
         }
     }
 

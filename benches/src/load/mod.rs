@@ -12,7 +12,7 @@ mod pattern;
 mod wire;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cells::{Cell, Shape};
 
@@ -26,9 +26,8 @@ const SCRATCH: usize = 256 * 1024;
 pub enum Until {
     /// Each connection begins anew as soon as it is done, until the time is up.
     Elapsed(Duration),
-    /// All connections begin, and begin anew when all are done, so many times: the same for every
-    /// server however fast it is.
-    Batches(u64),
+    /// Each connection begins once: the same for every server, however fast it is.
+    Batch,
 }
 
 /// How much is looked at.
@@ -71,6 +70,16 @@ pub fn of(cell: &Cell, port: u16, bulk: usize) -> io::Result<Box<dyn Load>> {
         Shape::Download => Box::new(one_way::OneWay::download(port, cell.connections, share)?),
         Shape::Churn => Box::new(churn::Churn::new(port, cell.connections)?),
     })
+}
+
+/// Batches one after another until the time is up: at least one, and only whole ones.
+fn again_until(time: Duration, mut batch: impl FnMut() -> io::Result<u64>) -> io::Result<u64> {
+    let deadline = Instant::now() + time;
+    let mut operations = batch()?;
+    while Instant::now() < deadline {
+        operations += batch()?;
+    }
+    Ok(operations)
 }
 
 /// What a wrong answer is reported as.

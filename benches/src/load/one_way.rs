@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use crate::load::wire::{Origin, Wire, now};
-use crate::load::{Check, Histogram, Load, SCRATCH, Until, wrong};
+use crate::load::{Check, Histogram, Load, SCRATCH, Until, again_until, wrong};
 
 /// Bytes of the count that goes the other way.
 const COUNT: usize = 8;
@@ -107,7 +107,8 @@ impl OneWay {
             }
             if transfer.received < COUNT {
                 let length = count.min(COUNT - transfer.received);
-                transfer.head[transfer.received..][..length].copy_from_slice(&self.scratch[..length]);
+                transfer.head[transfer.received..][..length]
+                    .copy_from_slice(&self.scratch[..length]);
             }
             transfer.received += count;
         }
@@ -127,7 +128,9 @@ impl OneWay {
         if right {
             Ok(())
         } else {
-            Err(wrong("a transfer came to an end with bytes missing or too many"))
+            Err(wrong(
+                "a transfer came to an end with bytes missing or too many",
+            ))
         }
     }
 
@@ -180,8 +183,8 @@ impl Load for OneWay {
 
     fn run(&mut self, until: Until, _: Check) -> io::Result<u64> {
         match until {
-            Until::Elapsed(_) => self.batch(),
-            Until::Batches(count) => (0..count).map(|_| self.batch()).sum(),
+            Until::Elapsed(time) => again_until(time, || self.batch()),
+            Until::Batch => self.batch(),
         }
     }
 

@@ -72,7 +72,9 @@ impl Origin {
     pub fn fresh() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         const FIRST: u32 = Ipv4Addr::new(127, 16, 0, 0).to_bits();
-        Self(Ipv4Addr::from_bits(FIRST + NEXT.fetch_add(1, Ordering::Relaxed)))
+        Self(Ipv4Addr::from_bits(
+            FIRST + NEXT.fetch_add(1, Ordering::Relaxed),
+        ))
     }
 
     /// A connection to the server at `port`, made before this returns.

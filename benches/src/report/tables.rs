@@ -184,12 +184,13 @@ pub fn tie_sentence() -> String {
     )
 }
 
-/// System calls and instructions per operation.
+/// System calls, instructions and allocations per operation.
 pub fn counts(run: &Run) -> String {
     let calls = count_table(run, "system calls", |count| count.system_calls);
     let instructions = count_table(run, "user instructions", |count| count.instructions);
+    let allocations = count_table(run, "allocations", |count| count.allocations);
     or_not_measured(
-        [calls, instructions]
+        [calls, instructions, allocations]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()
