@@ -90,6 +90,11 @@ impl LoopHandle {
         self.inner.agenda.ready.push(Ready::Task(id));
     }
 
+    /// Whether this turn's clock has reached `when`: then all timers of that deadline are gone.
+    pub(crate) fn is_due(&self, when: Instant) -> bool {
+        self.inner.now.get() >= when
+    }
+
     /// When `delay` will have passed.
     pub(crate) fn deadline(&self, delay: Duration) -> Instant {
         let now = self.time();

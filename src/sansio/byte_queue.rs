@@ -1,10 +1,11 @@
 //! The storage under both buffers: bytes come in at the tail and leave at the head.
 //!
 //! Owns: one growable array and the length of its dead head. Why: everything alive is one slice,
-//! ready for a send or a search, and removing a few bytes moves none. Invariants: whoever empties a
-//! queue reclaims its storage; whenever the dead head is [`COMPACT_FROM`] or more it is shorter than what
-//! lives, so the bytes stored are less than twice the living (and a little), while a byte is moved
-//! only on account of another that left: O(1) for each byte, in whatever portions it leaves.
+//! ready for a send or a search, and removing a few bytes moves none. Invariants: whoever empties
+//! a queue reclaims its storage; what lives is moved to the front, into an array that fits, when
+//! the dead head is long beside it: [`MANY`] times as long, or as long if the array is [`LARGE`].
+//! So a byte is moved only on account of another that left: O(1) for each byte, in whatever
+//! portions it leaves.
 //! asyncio's counterpart: `bytearray`, which does the same inside CPython.
 
 use std::fmt;
@@ -61,7 +62,8 @@ impl ByteQueue {
             return;
         }
         self.head += n;
-        if self.head >= COMPACT_FROM && self.head >= self.len() {
+        let dead = self.head / self.len();
+        if dead >= MANY || (dead >= 1 && self.bytes.capacity() > LARGE) {
             self.compact();
         }
     }
@@ -84,8 +86,10 @@ impl ByteQueue {
     }
 
     fn compact(&mut self) {
-        self.bytes.drain(..self.head);
-        self.bytes.shrink_to_fit();
+        if self.head < COMPACT_FROM {
+            return;
+        }
+        self.bytes = self.as_slice().to_vec();
         self.head = 0;
     }
 }
@@ -99,6 +103,10 @@ impl fmt::Debug for ByteQueue {
 
 /// A shorter dead head is not worth a move.
 const COMPACT_FROM: usize = 4096;
+/// A dead head so many times as long as what lives is always worth one.
+const MANY: usize = 8;
+/// An array above this size is not kept for the sake of a few bytes.
+const LARGE: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -192,7 +200,8 @@ mod tests {
             if queue.head < head_before {
                 moves += 1;
             }
-            assert!(queue.bytes.capacity() <= 2 * queue.len() + COMPACT_FROM + 100);
+            assert!(queue.bytes.capacity() <= LARGE.max(2 * queue.len() + COMPACT_FROM) + 100);
+            assert!(queue.bytes.capacity() <= (MANY + 1) * queue.len() + COMPACT_FROM + 100);
         }
         assert!(
             moves <= 20,
@@ -246,7 +255,7 @@ mod tests {
                 }
                 assert_eq!(queue.as_slice(), model, "seed {seed}");
                 assert_eq!(queue.len(), model.len(), "seed {seed}");
-                assert!(queue.head < COMPACT_FROM || queue.head < queue.len());
+                assert!(queue.head < COMPACT_FROM || queue.head < MANY * queue.len());
             }
         }
     }

@@ -89,6 +89,11 @@ impl Sleep {
             Err(error) => return Poll::Ready(Err(error)),
         };
         let when = match self.until {
+            Until::Instant(when) if handle.is_due(when) => {
+                // The timer has gone off, so there is none to take back.
+                self.timer = None;
+                return Poll::Ready(Ok(()));
+            }
             Until::Instant(when) if handle.time() >= when => return Poll::Ready(Ok(())),
             Until::Instant(when) => when,
             Until::Delay(delay) => {

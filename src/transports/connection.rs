@@ -18,7 +18,7 @@ use crate::event_loop::{Entry, ExceptionContext, LoopHandle, PanicError, Progres
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
 use crate::transports::contract::{EMPTY_BUFFER, Protocol, ProtocolSide, Transport};
-use crate::transports::core::{Core, Loss, Received};
+use crate::transports::core::{Core, Loss, RECEIVE_SIZE, Received};
 
 pub(crate) struct Connection {
     transport: Transport,
@@ -166,7 +166,10 @@ impl Connection {
     /// Receives into the loop's buffer and hands out what is there.
     fn receive_for_protocol(&self, handle: &LoopHandle) -> Received {
         let scratch = handle.agenda().received();
-        let received = scratch.fill(RECEIVE_SIZE, |buffer| self.core().receive(buffer));
+        let size = self.core().receive_size() as usize;
+        let received = scratch.fill(RECEIVE_SIZE, |buffer| {
+            self.core().receive(&mut buffer[..size])
+        });
         if let Received::Bytes(n) = received {
             scratch.lend(Part::first(n), |bytes| {
                 self.call(handle, "data_received", |protocol| {
@@ -366,6 +369,7 @@ impl ProtocolSide for Connection {
 
     fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
         self.core().set_buffered(None);
+        self.core().set_receive_size(None);
         drop(self.protocol.with(|current| current.replace(protocol)));
     }
 }
@@ -393,8 +397,6 @@ impl fmt::Display for Fault {
 
 impl Error for Fault {}
 
-/// What one receive may bring at most, as asyncio's transports have it.
-const RECEIVE_SIZE: u32 = 256 * 1024;
 /// After an event that said "closed", reading goes on to the end, a short read or not. This is
 /// how long it may go on for.
 const RECEIVES_PER_VISIT: usize = 16;

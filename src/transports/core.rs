@@ -31,6 +31,8 @@ pub(crate) struct Core {
     /// Written, not yet sent, and still where it was received: it is sent from there when the step
     /// ends. Whoever writes on what came needs no copy of it. Nothing is unsent before it.
     passed_on: Cell<Option<Part>>,
+    /// What one receive brings at most, in bytes.
+    receive_size: Cell<u32>,
     /// In the loop's list of notes.
     noted: Cell<bool>,
     /// What the protocol has to be told about writing, in order.
@@ -100,6 +102,7 @@ impl Core {
             ready: Cell::new(ready),
             buffered: Cell::new(None),
             passed_on: Cell::new(None),
+            receive_size: Cell::new(RECEIVE_SIZE),
             noted: Cell::new(false),
             notices: Cell::new([None; 2]),
             lost_writes: Cell::new(0),
@@ -527,6 +530,17 @@ impl Core {
         self.buffered.set(buffered);
     }
 
+    pub(crate) fn receive_size(&self) -> u32 {
+        self.receive_size.get()
+    }
+
+    /// Has one receive bring about as much as the protocol wants to keep; `None` for the usual.
+    pub(crate) fn set_receive_size(&self, size: Option<usize>) {
+        let size = size.and_then(|size| u32::try_from(size).ok());
+        let size = size.map_or(RECEIVE_SIZE, |size| size.clamp(LEAST_RECEIVE, RECEIVE_SIZE));
+        self.receive_size.set(size);
+    }
+
     pub(crate) fn note_readiness(&self, event: Readiness) {
         self.ready.set(self.ready.get() | event);
     }
@@ -626,6 +640,10 @@ impl Socket {
     }
 }
 
+/// What one receive may bring at most, as asyncio's transports have it.
+pub(crate) const RECEIVE_SIZE: u32 = 256 * 1024;
+/// Less is not worth a system call.
+const LEAST_RECEIVE: u32 = 4096;
 /// A step's writes are collected up to this many bytes before they are sent, and a single write
 /// of more on an empty buffer goes out without a copy.
 const SEND_AT_ONCE: usize = 64 * 1024;

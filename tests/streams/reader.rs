@@ -255,6 +255,8 @@ fn the_limit_is_64_kib_unless_told_otherwise() {
             |mut reader: StreamReader, writer: StreamWriter| async move {
                 let error = overrun(reader.readuntil(b"?").await);
                 writer.write(format!("{}\n", error.limit).as_bytes());
+                // Stays open until the other side has seen enough.
+                reader.read_to_end(None).await.unwrap();
             },
             ("127.0.0.1", 0),
         );
@@ -265,6 +267,7 @@ fn the_limit_is_64_kib_unless_told_otherwise() {
         assert_eq!(reader.readline().await.unwrap(), b"65536\n");
         reader.feed_data(&line(65_537)).unwrap();
         assert_eq!(overrun(reader.readline().await).limit, 65_536);
+        writer.close();
     });
 }
 
