@@ -39,7 +39,7 @@ pub struct Arguments {
     #[arg(long)]
     pub list: bool,
 
-    /// Interleaved rounds for each cell; 9 unless `--quick` makes it 5.
+    /// Interleaved rounds for each cell; 9 unless `--quick` makes it 4.
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
 
@@ -71,7 +71,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(if self.quick { 5 } else { 9 }).max(1)
+        self.rounds.unwrap_or(if self.quick { 4 } else { 9 }).max(1)
     }
 
     /// A name that nothing has would be a run that measures nothing.
