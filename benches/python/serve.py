@@ -95,7 +95,9 @@ class Download(Connection):
             self.left -= size
             self.transport.write(CHUNK[:size])
         if self.left == 0:
-            self.transport.close()
+            # Not at once: asyncio loses a connection twice, and fails, when it is closed from
+            # within `resume_writing` with nothing left to send.
+            asyncio.get_running_loop().call_soon(self.transport.close)
 
 
 PROTOCOLS = {

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::cells::Cell;
+use crate::cells::{self, Cell};
+
+/// What `--cell` takes besides the cells' names.
+pub const PARTS: [&str; 3] = ["idle", "counts", "tasks"];
 
 /// Measures evloop beside a bare epoll loop and its peers, and prints the tables as Markdown.
 ///
@@ -36,7 +39,7 @@ pub struct Arguments {
     #[arg(long)]
     pub list: bool,
 
-    /// Interleaved rounds for each cell; 9 unless `--quick` makes it 5.
+    /// Interleaved rounds for each cell; 9 unless `--quick` makes it 4.
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
 
@@ -54,11 +57,11 @@ pub struct Arguments {
 
     /// Compare the counts of evloop and the bare loop with `counts.json`; more than a tenth above
     /// is a failure.
-    #[arg(long, requires = "counts")]
+    #[arg(long, requires = "counts", conflicts_with = "only")]
     pub check: bool,
 
     /// Write the counts of evloop and the bare loop to `counts.json`.
-    #[arg(long, requires = "counts", conflicts_with = "check")]
+    #[arg(long, requires = "counts", conflicts_with_all = ["check", "only"])]
     pub accept: bool,
 
     /// Put tables and plots into the repository's docs/performance.md.
@@ -68,7 +71,18 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(if self.quick { 5 } else { 9 }).max(1)
+        self.rounds.unwrap_or(if self.quick { 4 } else { 9 }).max(1)
+    }
+
+    /// A name that nothing has would be a run that measures nothing.
+    pub fn refuse_unknown_cells(&self) -> Result<(), String> {
+        let cells = cells::all();
+        let known =
+            |name: &str| PARTS.contains(&name) || cells.iter().any(|cell| cell.name == name);
+        match self.cells.iter().find(|name| !known(name)) {
+            Some(name) => Err(format!("no cell is called {name}; --list shows them")),
+            None => Ok(()),
+        }
     }
 
     /// Whether a cell is measured: one that was asked for, or all that suit the effort.

@@ -21,11 +21,7 @@ impl Processors {
         let allowed = sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         let server = cores.next().unwrap_or(0);
-        let Some(load) = cores.next_back() else {
-            return Err(io::Error::other(
-                "servers and load need a processor each, and there is one only",
-            ));
-        };
+        let load = cores.next_back().unwrap_or(server);
         Ok(Self {
             server,
             load,
@@ -33,7 +29,17 @@ impl Processors {
         })
     }
 
-    /// Makes the load, which is this thread, run on one processor.
+    /// Makes this thread the load's, on a processor that no server has.
+    pub fn pin_load(&self) -> io::Result<()> {
+        if self.load == self.server {
+            return Err(io::Error::other(
+                "servers and load need a processor each, and there is one only",
+            ));
+        }
+        Self::pin(self.load)
+    }
+
+    /// Makes this thread run on one processor.
     pub fn pin(core: usize) -> io::Result<()> {
         let mut only = CpuSet::new();
         only.set(core);

@@ -177,10 +177,9 @@ impl Load for Exchange {
         }
         if !self.is_bulk() {
             // Once around: every connection is accepted, and buffers are there, before time counts.
+            let times = self.times.take();
             self.batch(None, Check::Contents)?;
-        }
-        if let Some(times) = &mut self.times {
-            times.clear();
+            self.times = times;
         }
         Ok(())
     }
