@@ -28,6 +28,8 @@ pub(crate) struct Agenda {
     /// asked, so that one that asks often gets no more than the others.
     visits: Shared<BTreeSet<SourceId>>,
     pub(super) spares: Spares,
+    /// How many bytes streams have put aside in this turn, for readers that have not run yet.
+    pub(super) taken_in: Cell<usize>,
     /// One large buffer for all reads: an idle connection holds none.
     pub(super) received: Scratch,
 }
@@ -43,6 +45,7 @@ impl Agenda {
             more_notes: Queue::new(),
             visits: Shared::default(),
             spares: Spares::default(),
+            taken_in: Cell::new(0),
             received: Scratch::new(),
         }
     }
@@ -89,6 +92,11 @@ impl Agenda {
     /// Storage for bytes between two uses.
     pub(crate) fn spares(&self) -> &Spares {
         &self.spares
+    }
+
+    /// A stream has put so many bytes aside.
+    pub(crate) fn take_in(&self, bytes: usize) {
+        self.taken_in.set(self.taken_in.get() + bytes);
     }
 
     /// What the running step was told of, if it is a receive.

@@ -43,6 +43,7 @@ use crate::sys::{Event, Readiness, SourceId};
 pub use self::door::{ExceptionContext, PanicError};
 pub use self::handle::Handle;
 pub use self::owner::{EventLoop, LoopStopped};
+pub(crate) use self::agenda::Agenda;
 pub(crate) use self::ready::{Entry, TaskId};
 pub use self::running::NoRunningLoop;
 pub(crate) use self::spares::Spares;
@@ -57,13 +58,16 @@ impl LoopHandle {
         let inner = &*self.inner;
         let ready = &inner.agenda.ready;
 
-        // Sleep until something happens, or just look whether something has, if callbacks wait
+        // Sleep until something happens, or just look whether something has, if there is work
         // already. I/O is served at once: a reader that is woken here runs below, in the same turn.
-        if self.poll_is_due() {
-            self.poll_and_serve();
+        let mut events = inner.events.take().unwrap_or_default();
+        if self.poll_is_due(&events) {
+            self.poll(&mut events);
         } else if inner.timers.with(|timers| !timers.is_empty()) {
             inner.now.set(self.time());
         }
+        self.serve_all(&mut events);
+        drop(inner.events.put(events));
 
         // Timers that are due, in the order of their deadlines, then what other threads sent.
         while let Some(timer) = inner.timers.with(|timers| timers.pop_due(inner.now.get())) {
@@ -91,30 +95,31 @@ impl LoopHandle {
         }
     }
 
-    /// A look at the world costs a system call, so where callbacks wait it is made once for many
-    /// of them: I/O may then wait for as many, and no longer.
-    fn poll_is_due(&self) -> bool {
+    /// A look at the world costs a system call, so where work waits it is made once for much of
+    /// it: I/O may then wait for as many entries, and no longer.
+    fn poll_is_due(&self, events: &[Event]) -> bool {
         let (inner, agenda) = (&*self.inner, &*self.inner.agenda);
-        agenda.ready.is_empty()
+        (agenda.ready.is_empty() && events.is_empty())
             || inner.since_poll.get() >= ENTRIES_PER_POLL
             || inner.stopping.get()
             || agenda.has_visits()
     }
 
-    fn poll_and_serve(&self) {
-        let inner = &*self.inner;
-        inner.since_poll.set(0);
-        let mut events = inner.events.take().unwrap_or_default();
-        self.poll(&mut events);
-        // Whoever stops early while it is served is visited in the next turn.
-        let visits = inner.agenda.take_visits();
-        for event in events.drain(..) {
-            match event {
+    /// Serves the sources with events, and those that stopped early in the turn before. When
+    /// streams have taken in much, their readers come first: what is left waits for the next turn.
+    fn serve_all(&self, events: &mut Vec<Event>) {
+        let agenda = &*self.inner.agenda;
+        let visits = agenda.take_visits();
+        agenda.taken_in.set(0);
+        let mut served = 0;
+        while served < events.len() && agenda.taken_in.get() < TAKEN_IN_PER_TURN {
+            match events[served] {
                 Event::Ready(id, readiness) => self.serve(id, Some(readiness)),
                 Event::Signal(number) => self.queue_signal(number),
             }
+            served += 1;
         }
-        drop(inner.events.put(events));
+        events.drain(..served);
         for id in visits {
             self.serve(id, None);
         }
@@ -123,7 +128,11 @@ impl LoopHandle {
     fn poll(&self, events: &mut Vec<Event>) {
         let inner = &*self.inner;
         let agenda = &*inner.agenda;
-        let busy = !agenda.ready.is_empty() || agenda.has_visits() || inner.stopping.get();
+        inner.since_poll.set(0);
+        let busy = !agenda.ready.is_empty()
+            || !events.is_empty()
+            || agenda.has_visits()
+            || inner.stopping.get();
         let deadline = inner.timers.with(|timers| timers.next_deadline());
         let outcome = inner.driver.with(|driver| {
             let Some(driver) = driver else {
@@ -265,6 +274,8 @@ fn poll_timeout(
 
 /// So many callbacks and task steps may run between two looks at the world.
 const ENTRIES_PER_POLL: usize = 64;
+/// So many bytes are taken in for readers before these run: as much as stays in a cache.
+const TAKEN_IN_PER_TURN: usize = 256 * 1024;
 /// Room for so many messages from other threads is kept.
 const MESSAGES_KEPT: usize = 1024;
 

@@ -50,9 +50,8 @@ impl Spares {
 }
 
 /// A larger one is not worth keeping: what comes and goes in such pieces is not about allocations.
-const LARGEST: usize = 128 * 1024;
-/// As much as the loop's read buffer.
-const MOST: usize = 256 * 1024;
+const LARGEST: usize = 256 * 1024;
+const MOST: usize = 512 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -91,10 +91,7 @@ impl StreamState {
             if input.discarding || data.is_empty() {
                 return Ok(None);
             }
-            if !input.buffer.has_storage() {
-                input.buffer.adopt(input.take_spare());
-            }
-            input.buffer.extend(data);
+            input.take_in(data);
             let full = input.buffer.len() > input.limit.saturating_mul(2);
             if full && !input.paused {
                 input.paused = input.transport.is_some();
@@ -214,15 +211,21 @@ impl StreamState {
 }
 
 impl Input {
-    fn take_spare(&self) -> Vec<u8> {
-        let transport = self.transport.as_ref();
-        transport.map_or_else(Vec::new, |transport| transport.spares().take())
+    fn take_in(&mut self, data: &[u8]) {
+        if let Some(transport) = &self.transport {
+            let agenda = transport.agenda();
+            agenda.take_in(data.len());
+            if !self.buffer.has_storage() {
+                self.buffer.adopt(agenda.spares().take());
+            }
+        }
+        self.buffer.extend(data);
     }
 
     fn give_spare(&mut self) {
         let spare = self.buffer.reclaim();
         if let Some(transport) = &self.transport {
-            transport.spares().give(spare);
+            transport.agenda().spares().give(spare);
         }
     }
 

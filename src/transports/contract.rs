@@ -14,7 +14,7 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::event_loop::Spares;
+use crate::event_loop::Agenda;
 use crate::sys::SourceId;
 use crate::transports::core::Core;
 
@@ -263,9 +263,9 @@ impl Transport {
         self.core().id()
     }
 
-    /// The loop's storage for bytes between two uses.
-    pub(crate) fn spares(&self) -> &Spares {
-        self.core().handle().agenda().spares()
+    /// What the loop is to do next.
+    pub(crate) fn agenda(&self) -> &Agenda {
+        self.core().handle().agenda()
     }
 
     /// Sends `data`, as soon as the step ends and the system takes it. Bytes that are given away

@@ -177,7 +177,7 @@ impl Core {
     /// Takes the bytes over as they are, if nothing waits before them.
     fn append_owned(&self, data: Vec<u8>) -> io::Result<()> {
         let size = data.len();
-        if !(KEPT_WHOLE..=SEND_AT_ONCE).contains(&size) || self.unsent() > 0 {
+        if size < KEPT_WHOLE || self.unsent() > 0 {
             return self.append(&data);
         }
         self.socket.with(|socket| socket.unsent.adopt(data));

@@ -221,7 +221,7 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter, buffer: usize) -> 
         if data.is_empty() {
             return Ok(());
         }
-        writer.write(&data);
+        writer.write(data);
         writer.drain().await?;
     }
 }
