@@ -32,6 +32,10 @@ impl ByteQueue {
     }
 
     pub(crate) fn extend(&mut self, data: &[u8]) {
+        if self.head > 0 && self.is_empty() {
+            self.bytes.clear();
+            self.head = 0;
+        }
         self.bytes.extend_from_slice(data);
     }
 
@@ -43,9 +47,11 @@ impl ByteQueue {
     pub(crate) fn adopt(&mut self, storage: Vec<u8>) {
         debug_assert!(self.is_empty());
         self.bytes = storage;
+        self.head = 0;
     }
 
-    /// Takes the storage of an empty queue, to be used elsewhere; nothing while bytes live in it.
+    /// Takes the storage of an empty queue, to be used elsewhere, with whatever was in it; nothing
+    /// while bytes live in it.
     pub(crate) fn reclaim(&mut self) -> Vec<u8> {
         if self.is_empty() {
             mem::take(self).bytes
@@ -57,8 +63,8 @@ impl ByteQueue {
     /// Removes the first `n` bytes, or all if there are fewer.
     pub(crate) fn discard(&mut self, n: usize) {
         if n >= self.len() {
-            self.bytes.clear();
-            self.head = 0;
+            // What is in the array stays, so that whoever reclaims it need not fill it again.
+            self.head = self.bytes.len();
             return;
         }
         self.head += n;
@@ -133,10 +139,11 @@ mod tests {
         assert_eq!(taken.take(usize::MAX).len(), 9_999);
         for mut queue in [discarded, taken] {
             let storage = queue.reclaim();
-            assert!(storage.is_empty() && storage.capacity() >= 10_000);
+            assert_eq!(storage, [b'x'; 10_000]);
             assert!(!queue.has_storage());
             let mut other = ByteQueue::default();
             other.adopt(storage);
+            other.discard(10_000);
             other.extend(b"other");
             assert_eq!(other.as_slice(), b"other");
             assert!(other.bytes.capacity() >= 10_000);
@@ -255,7 +262,8 @@ mod tests {
                 }
                 assert_eq!(queue.as_slice(), model, "seed {seed}");
                 assert_eq!(queue.len(), model.len(), "seed {seed}");
-                assert!(queue.head < COMPACT_FROM || queue.head < MANY * queue.len());
+                let dead = queue.head >= COMPACT_FROM && queue.head >= MANY * queue.len();
+                assert!(!dead || queue.is_empty());
             }
         }
     }

@@ -81,9 +81,6 @@ impl Protocol for StreamReaderProtocol {
     fn connection_made(&mut self, transport: Transport) {
         // A reader that was given a transport before keeps it.
         let _ = self.feeder.set_transport(transport.clone());
-        // A stream keeps what its reader has not asked for: more would only wait there.
-        let limit = self.state().input.with(|input| input.limit);
-        transport.core().set_receive_size(Some(limit));
         if let Some(callback) = self.callback.take() {
             let writer = StreamWriter::new(transport, self);
             if let Some(reader) = self.reader.take() {
@@ -95,6 +92,10 @@ impl Protocol for StreamReaderProtocol {
     fn data_received(&mut self, data: &[u8]) {
         // A transport delivers nothing after its end.
         let _ = self.feeder.feed_data(data);
+    }
+
+    fn data_handed_over(&mut self, data: Vec<u8>) {
+        let _ = self.state().feed_owned(data);
     }
 
     fn eof_received(&mut self) -> bool {

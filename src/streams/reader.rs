@@ -131,7 +131,7 @@ impl StreamReader {
     ///
     /// What broke the connection, after the bytes that came before.
     pub async fn read(&mut self, n: usize) -> io::Result<Vec<u8>> {
-        self.apply(n > 0, |input| {
+        self.apply(n, |input| {
             Ok(input.has_some(n == 0)?.then(|| input.buffer.take(n)))
         })
         .await
@@ -144,7 +144,7 @@ impl StreamReader {
     ///
     /// What broke the connection, after the bytes that came before.
     pub async fn read_into(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.apply(!buffer.is_empty(), |input| {
+        self.apply(buffer.len(), |input| {
             let some = input.has_some(buffer.is_empty())?;
             Ok(some.then(|| input.buffer.copy_into(buffer)))
         })
@@ -163,7 +163,7 @@ impl StreamReader {
         cap: impl Into<Option<usize>>,
     ) -> Result<Vec<u8>, ReadError> {
         let cap = cap.into();
-        self.apply(true, move |input| {
+        self.apply(usize::MAX, move |input| {
             input.raise_now()?;
             if let Some(limit) = cap.filter(|&cap| input.buffer.len() > cap) {
                 return Err(ReadError::LimitOverrun(LimitOverrunError {
@@ -186,7 +186,7 @@ impl StreamReader {
     /// [`ReadError::Incomplete`] when the stream ends first, [`ReadError::Io`] when the
     /// connection broke first; the bytes are still in the buffer then.
     pub async fn readexactly(&mut self, n: usize) -> Result<Vec<u8>, ReadError> {
-        self.apply(n > 0, move |input| {
+        self.apply(n, move |input| {
             input.raise_now()?;
             if input.buffer.len() >= n {
                 return Ok(Some(input.buffer.take(n)));
@@ -249,7 +249,7 @@ impl StreamReader {
 
     /// What [`readuntil`](Self::readuntil) does when the separators are fine.
     fn until(&mut self, separators: &[&[u8]]) -> impl Future<Output = Result<Vec<u8>, ReadError>> {
-        self.apply(true, move |input| {
+        self.apply(1, move |input| {
             input.raise_now()?;
             match input.buffer.search(separators, input.limit) {
                 Search::Found { end } => Ok(Some(input.buffer.take(end))),
@@ -276,7 +276,7 @@ impl StreamReader {
         let mut skipped = 0;
         loop {
             let (n, over) = self
-                .apply(true, |input| {
+                .apply(1, |input| {
                     if !input.has_some(false)? {
                         return Ok(None);
                     }
@@ -313,13 +313,13 @@ impl StreamReader {
         Lines { reader: self }
     }
 
-    /// Applies a rule to the buffer now, and again after every wake, until it has an answer. If
-    /// bytes were `wanted` and the buffer is low now, the transport goes on.
+    /// Applies a rule to the buffer now, and again after every wake, until it has an answer. About
+    /// so many bytes are `wanted`; if that is any and the buffer is low now, the transport goes on.
     ///
     /// Not an async function: one would keep its arguments twice, in every idle connection.
     fn apply<T, E: From<io::Error>>(
         &mut self,
-        wanted: bool,
+        wanted: usize,
         mut rule: impl FnMut(&mut Input) -> Result<Option<T>, E>,
     ) -> impl Future<Output = Result<T, E>> {
         let state = &*self.state;
@@ -328,7 +328,7 @@ impl StreamReader {
                 match state.input.with(&mut rule).transpose() {
                     Some(answer) => Poll::Ready(answer),
                     None => {
-                        state.wait_for_data(cx.waker());
+                        state.wait_for_data(cx.waker(), wanted);
                         Poll::Pending
                     }
                 }
@@ -336,7 +336,7 @@ impl StreamReader {
             match polled {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(answer)) => {
-                    if wanted && answer.is_ok() {
+                    if wanted > 0 && answer.is_ok() {
                         state.resume_if_low();
                     }
                     Poll::Ready(answer)

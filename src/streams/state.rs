@@ -83,15 +83,24 @@ impl StreamState {
     // Feeding.
 
     pub(crate) fn feed_data(&self, data: &[u8]) -> Result<(), FeedError> {
+        self.feed(data.len(), |input| input.take_in(data))
+    }
+
+    /// [`feed_data`](Self::feed_data) with the storage.
+    pub(crate) fn feed_owned(&self, data: Vec<u8>) -> Result<(), FeedError> {
+        self.feed(data.len(), |input| input.take_over(data))
+    }
+
+    fn feed(&self, size: usize, take: impl FnOnce(&mut Input)) -> Result<(), FeedError> {
         let pause = self.input.with(|input| {
             if input.eof {
                 return Err(FeedError::AfterEof);
             }
             // Nothing more, so nothing to pause for: a read that waits may just have resumed.
-            if input.discarding || data.is_empty() {
+            if input.discarding || size == 0 {
                 return Ok(None);
             }
-            input.take_in(data);
+            take(input);
             let full = input.buffer.len() > input.limit.saturating_mul(2);
             if full && !input.paused {
                 input.paused = input.transport.is_some();
@@ -99,7 +108,7 @@ impl StreamState {
             }
             Ok(None)
         })?;
-        if !data.is_empty() {
+        if size > 0 {
             self.wake_reader();
         }
         if let Some(transport) = pause {
@@ -124,6 +133,7 @@ impl StreamState {
             if input.transport.is_some() {
                 return Err(FeedError::TransportAlreadySet);
             }
+            transport.core().set_wanted(Some(input.limit));
             input.transport = Some(transport);
             Ok(())
         })
@@ -157,14 +167,19 @@ impl StreamState {
     }
 
     /// Before waiting: goes on receiving in any case, since what is wanted may be larger than
-    /// the buffer is otherwise allowed to grow.
-    pub(crate) fn wait_for_data(&self, waker: &Waker) {
+    /// the buffer is otherwise allowed to grow. The reader would take `wanted` bytes at once.
+    pub(crate) fn wait_for_data(&self, waker: &Waker, wanted: usize) {
         let known = self.waiter.lend(|old| old.will_wake(waker)) == Some(true);
         if !known {
             drop(self.waiter.put(waker.clone()));
         }
         self.waiting.set(true);
-        let transport = self.input.with(Input::unpause);
+        let transport = self.input.with(|input| {
+            if let Some(transport) = &input.transport {
+                transport.core().set_wanted(Some(wanted.max(input.limit)));
+            }
+            input.unpause()
+        });
         if let Some(transport) = transport {
             transport.resume_reading();
         }
@@ -220,6 +235,16 @@ impl Input {
             }
         }
         self.buffer.extend(data);
+    }
+
+    /// The same for bytes that come with their storage.
+    fn take_over(&mut self, data: Vec<u8>) {
+        if !self.buffer.is_empty() || self.transport.is_none() {
+            self.take_in(&data);
+        } else if let Some(transport) = &self.transport {
+            transport.agenda().take_in(data.len());
+            self.buffer.adopt(data);
+        }
     }
 
     fn give_spare(&mut self) {

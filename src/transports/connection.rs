@@ -14,6 +14,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::event_loop::cells::{Part, Shared};
+use crate::event_loop::spares::LARGE;
 use crate::event_loop::{Entry, ExceptionContext, LoopHandle, PanicError, Progress, Source};
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
@@ -142,6 +143,7 @@ impl Connection {
             }
             let received = match self.is_buffered(handle) {
                 Some(true) => self.receive_into_protocol(handle),
+                Some(false) if self.core().hands_over() => self.receive_and_hand_over(handle),
                 Some(false) => self.receive_for_protocol(handle),
                 None => return,
             };
@@ -176,6 +178,29 @@ impl Connection {
                     protocol.data_received(bytes);
                 });
             });
+        }
+        received
+    }
+
+    /// Receives into storage that the protocol may keep, if what comes fills it well enough.
+    fn receive_and_hand_over(&self, handle: &LoopHandle) -> Received {
+        let spares = handle.agenda().spares();
+        let mut storage = spares.take_filled(self.core().receive_size() as usize);
+        let received = self.core().receive(&mut storage);
+        match received {
+            Received::Bytes(n) if n >= LARGE => {
+                storage.truncate(n);
+                self.call(handle, "data_received", |protocol| {
+                    protocol.data_handed_over(storage);
+                });
+            }
+            Received::Bytes(n) => {
+                self.call(handle, "data_received", |protocol| {
+                    protocol.data_received(&storage[..n]);
+                });
+                spares.give(storage);
+            }
+            _ => spares.give(storage),
         }
         received
     }
@@ -369,7 +394,7 @@ impl ProtocolSide for Connection {
 
     fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
         self.core().set_buffered(None);
-        self.core().set_receive_size(None);
+        self.core().set_wanted(None);
         drop(self.protocol.with(|current| current.replace(protocol)));
     }
 }

@@ -82,6 +82,14 @@ pub trait Protocol: 'static {
     /// The waiting bytes have fallen to the low-water mark: please go on.
     fn resume_writing(&mut self) {}
 
+    /// [`data_received`](Self::data_received) with the storage of the bytes, for a protocol that
+    /// keeps them: large pieces come to a stream that way.
+    ///
+    /// Not to be written by hand; a protocol that wraps another one may hand it on.
+    fn data_handed_over(&mut self, data: Vec<u8>) {
+        self.data_received(&data);
+    }
+
     /// This protocol as a [`BufferedProtocol`], if it is one: then bytes go into its own buffer
     /// and [`data_received`](Self::data_received) is not called.
     ///

@@ -11,7 +11,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::event_loop::cells::{Part, Shared};
-use crate::event_loop::{Entry, Spares, WeakHandle};
+use crate::event_loop::spares::{LARGE, Spares};
+use crate::event_loop::{Entry, WeakHandle};
 use crate::sansio::lifecycle::{Life, ReadSide, WriteSide};
 use crate::sansio::water_marks::{Flow, WaterMarks};
 use crate::sansio::write_buffer::WriteBuffer;
@@ -31,8 +32,10 @@ pub(crate) struct Core {
     /// Written, not yet sent, and still where it was received: it is sent from there when the step
     /// ends. Whoever writes on what came needs no copy of it. Nothing is unsent before it.
     passed_on: Cell<Option<Part>>,
-    /// What one receive brings at most, in bytes.
-    receive_size: Cell<u32>,
+    /// How many bytes the protocol would keep, if it keeps what comes.
+    wanted: Cell<Option<u32>>,
+    /// The last receive was a large one.
+    large: Cell<bool>,
     /// In the loop's list of notes.
     noted: Cell<bool>,
     /// What the protocol has to be told about writing, in order.
@@ -102,7 +105,8 @@ impl Core {
             ready: Cell::new(ready),
             buffered: Cell::new(None),
             passed_on: Cell::new(None),
-            receive_size: Cell::new(RECEIVE_SIZE),
+            wanted: Cell::new(None),
+            large: Cell::new(false),
             noted: Cell::new(false),
             notices: Cell::new([None; 2]),
             lost_writes: Cell::new(0),
@@ -530,15 +534,22 @@ impl Core {
         self.buffered.set(buffered);
     }
 
+    /// What one receive brings at most, in bytes.
     pub(crate) fn receive_size(&self) -> u32 {
-        self.receive_size.get()
+        self.wanted.get().unwrap_or(RECEIVE_SIZE)
     }
 
-    /// Has one receive bring about as much as the protocol wants to keep; `None` for the usual.
-    pub(crate) fn set_receive_size(&self, size: Option<usize>) {
-        let size = size.and_then(|size| u32::try_from(size).ok());
-        let size = size.map_or(RECEIVE_SIZE, |size| size.clamp(LEAST_RECEIVE, RECEIVE_SIZE));
-        self.receive_size.set(size);
+    /// Whether to receive into storage that the protocol may keep.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.large.get() && self.wanted.get().is_some()
+    }
+
+    /// The protocol keeps what comes, and would like about so many bytes at once. `None`: it makes
+    /// do with a look at what is received.
+    pub(crate) fn set_wanted(&self, size: Option<usize>) {
+        let size = size.map(|size| u32::try_from(size).unwrap_or(RECEIVE_SIZE));
+        self.wanted
+            .set(size.map(|size| size.clamp(LEAST_RECEIVE, RECEIVE_SIZE)));
     }
 
     pub(crate) fn note_readiness(&self, event: Readiness) {
@@ -564,6 +575,7 @@ impl Core {
                         return Received::Eof;
                     }
                     Ok(n) => {
+                        self.large.set(n >= LARGE);
                         let short = n < buffer.len() && stream.short_read_drains();
                         if short && !self.ready.get().says(Readiness::BEYOND) {
                             self.forget(Readiness::READ);
