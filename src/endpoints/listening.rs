@@ -27,14 +27,14 @@ pub(crate) struct Accepted {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) peer: Address,
     /// Our address, if the listener is bound to one.
-    pub(crate) sock_name: Option<Address>,
+    pub(crate) sock_name: Option<Rc<Address>>,
 }
 
 pub(crate) struct Listening {
     id: SourceId,
     /// `None` once the server is closed.
     listener: Slot<Rc<dyn Listener>>,
-    address: Address,
+    address: Rc<Address>,
     /// From the beginning of listening to its end: it keeps a server whose handles are gone.
     server: Slot<Rc<dyn Accept>>,
     /// Out of descriptors: the timer that tries again.
@@ -46,7 +46,7 @@ impl Listening {
         Rc::new(Self {
             id,
             listener: Slot::new(Some(Rc::from(listener))),
-            address,
+            address: Rc::new(address),
             server: Slot::default(),
             starving: Slot::default(),
         })
@@ -163,14 +163,14 @@ impl Listening {
         if first {
             let context = ExceptionContext::new(message)
                 .error(error)
-                .subject(self.address.clone());
+                .subject(Address::clone(&self.address));
             handle.report(&context);
         }
     }
 
-    fn own_address(&self) -> Option<Address> {
+    fn own_address(&self) -> Option<Rc<Address>> {
         let specific = self.address.ip().is_some_and(|ip| !ip.is_unspecified());
-        specific.then(|| self.address.clone())
+        specific.then(|| Rc::clone(&self.address))
     }
 }
 

@@ -40,10 +40,10 @@ use self::remote::Message;
 use self::state::{Job, Timer};
 use crate::sys::{Event, Readiness, SourceId};
 
+pub(crate) use self::agenda::Agenda;
 pub use self::door::{ExceptionContext, PanicError};
 pub use self::handle::Handle;
 pub use self::owner::{EventLoop, LoopStopped};
-pub(crate) use self::agenda::Agenda;
 pub(crate) use self::ready::{Entry, TaskId};
 pub use self::running::NoRunningLoop;
 pub use self::state::{LoopHandle, get_running_loop};

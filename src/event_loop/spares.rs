@@ -19,24 +19,17 @@ struct Stock {
 }
 
 impl Spares {
-    /// An empty one, given last, so that its memory is still in the cache; without room if there
-    /// is none.
-    pub(crate) fn take(&self) -> Vec<u8> {
-        let storage = self.0.with(|stock| {
-            let storage = stock.small.pop().unwrap_or_default();
-            stock.bytes -= storage.capacity();
-            storage
-        });
-        cleared(storage)
+    /// An empty one for about `size` bytes: the one that was given last, so that its memory is
+    /// still in the cache, or one without room if there is none.
+    pub(crate) fn take(&self, size: usize) -> Vec<u8> {
+        let mut storage = self.0.with(|stock| stock.pop(size));
+        storage.clear();
+        storage
     }
 
     /// One that is filled to `size` bytes, with anything.
     pub(crate) fn take_filled(&self, size: usize) -> Vec<u8> {
-        let mut storage = self.0.with(|stock| {
-            let storage = stock.large.pop().unwrap_or_default();
-            stock.bytes -= storage.capacity();
-            storage
-        });
+        let mut storage = self.0.with(|stock| stock.pop(size));
         if storage.capacity() < size {
             return vec![0; size];
         }
@@ -55,11 +48,7 @@ impl Spares {
                 return Some(storage);
             }
             stock.bytes += room;
-            if room < LARGE {
-                stock.small.push(storage);
-            } else {
-                stock.large.push(storage);
-            }
+            stock.shelf(room).push(storage);
             None
         });
         drop(refused);
@@ -71,16 +60,27 @@ impl Spares {
     }
 }
 
-fn cleared(mut storage: Vec<u8>) -> Vec<u8> {
-    storage.clear();
-    storage
+impl Stock {
+    fn pop(&mut self, size: usize) -> Vec<u8> {
+        let storage = self.shelf(size).pop().unwrap_or_default();
+        self.bytes -= storage.capacity();
+        storage
+    }
+
+    fn shelf(&mut self, size: usize) -> &mut Vec<Vec<u8>> {
+        if size < LARGE {
+            &mut self.small
+        } else {
+            &mut self.large
+        }
+    }
 }
 
 /// From so many bytes on, what is received is not copied but handed on in its storage.
 pub(crate) const LARGE: usize = 16 * 1024;
 /// A larger one is not worth keeping: what comes and goes in such pieces is not about allocations.
 const LARGEST: usize = 256 * 1024;
-const MOST: usize = 512 * 1024;
+const MOST: usize = 2 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -89,14 +89,14 @@ mod tests {
     #[test]
     fn what_was_given_is_taken_again() {
         let spares = Spares::default();
-        assert_eq!(spares.take().capacity(), 0);
+        assert_eq!(spares.take(1).capacity(), 0);
         let given = b"used".to_vec();
         let address = given.as_ptr();
         spares.give(given);
-        let taken = spares.take();
+        let taken = spares.take(1);
         assert!(taken.is_empty());
         assert_eq!(taken.as_ptr(), address);
-        assert_eq!(spares.take().capacity(), 0);
+        assert_eq!(spares.take(1).capacity(), 0);
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
             let taken = spares.take_filled(LARGE + 1);
             assert_eq!(taken.len(), LARGE + 1);
         }
-        assert_eq!(spares.take().capacity(), 4);
+        assert_eq!(spares.take(1).capacity(), 4);
     }
 
     #[test]
@@ -120,7 +120,9 @@ mod tests {
             spares.give(Vec::with_capacity(LARGEST));
         }
         spares.give(Vec::with_capacity(1));
-        let kept = spares.0.with(|stock| (stock.small.len(), stock.large.len(), stock.bytes));
+        let kept = spares
+            .0
+            .with(|stock| (stock.small.len(), stock.large.len(), stock.bytes));
         assert_eq!(kept, (0, MOST / LARGEST, MOST));
     }
 }

@@ -16,7 +16,7 @@ use crate::sansio::byte_queue::ByteQueue;
 pub(crate) struct ReadBuffer {
     arrived: ByteQueue,
     /// The separators that `scanned` speaks of, each behind its length.
-    sought: Vec<u8>,
+    sought: Box<[u8]>,
     /// How many bytes at the front cannot start a match, however much more arrives.
     scanned: usize,
 }
@@ -136,17 +136,18 @@ impl ReadBuffer {
         // Nothing scanned is true of every separator; a reader that waits on an empty buffer
         // must not cost an allocation.
         if scanned > 0 && !self.has_sought(separators) {
-            self.sought.clear();
+            let mut sought = Vec::new();
             for separator in separators {
-                self.sought.extend(separator.len().to_ne_bytes());
-                self.sought.extend_from_slice(separator);
+                sought.extend(separator.len().to_ne_bytes());
+                sought.extend_from_slice(separator);
             }
+            self.sought = sought.into_boxed_slice();
         }
     }
 
     /// Whether the last fruitless search was for these, in this order.
     fn has_sought(&self, separators: &[&[u8]]) -> bool {
-        let mut rest = self.sought.as_slice();
+        let mut rest = &*self.sought;
         for separator in separators {
             let length = rest.strip_prefix(&separator.len().to_ne_bytes());
             match length.and_then(|rest| rest.strip_prefix(*separator)) {
@@ -161,7 +162,7 @@ impl ReadBuffer {
     fn forget_scanned(&mut self, n: usize) {
         self.scanned = self.scanned.saturating_sub(n);
         if n >= self.len() {
-            self.sought = Vec::new();
+            self.sought = Box::default();
         }
     }
 }
@@ -474,11 +475,11 @@ mod tests {
     fn an_empty_buffer_holds_no_memory() {
         let mut buffer = ReadBuffer::default();
         assert_eq!(buffer.search(&[b"\n"], 10), Search::Missing);
-        assert_eq!(buffer.sought.capacity(), 0);
+        assert_eq!(buffer.sought.len(), 0);
         buffer.extend(b"abc");
         assert_eq!(buffer.search(&[b"\n"], 10), Search::Missing);
         assert_eq!(buffer.take(3), b"abc");
-        assert_eq!(buffer.sought.capacity(), 0);
+        assert_eq!(buffer.sought.len(), 0);
     }
 
     #[test]

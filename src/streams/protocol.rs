@@ -108,7 +108,7 @@ impl Protocol for StreamReaderProtocol {
     }
 
     fn resume_writing(&mut self) {
-        self.state().drains.wake_all();
+        self.state().resume_writing();
     }
 }
 

@@ -130,11 +130,10 @@ impl StreamReader {
     /// # Errors
     ///
     /// What broke the connection, after the bytes that came before.
-    pub async fn read(&mut self, n: usize) -> io::Result<Vec<u8>> {
-        self.apply(n, |input| {
+    pub fn read(&mut self, n: usize) -> impl Future<Output = io::Result<Vec<u8>>> {
+        self.apply(n, move |input| {
             Ok(input.has_some(n == 0)?.then(|| input.buffer.take(n)))
         })
-        .await
     }
 
     /// [`read`](Self::read) into a buffer of the caller's: waits for bytes, moves as many as
@@ -143,12 +142,11 @@ impl StreamReader {
     /// # Errors
     ///
     /// What broke the connection, after the bytes that came before.
-    pub async fn read_into(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.apply(buffer.len(), |input| {
+    pub fn read_into(&mut self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        self.apply(buffer.len(), move |input| {
             let some = input.has_some(buffer.is_empty())?;
             Ok(some.then(|| input.buffer.copy_into(buffer)))
         })
-        .await
     }
 
     /// Reads until the stream ends and returns everything. With a cap, at most so many bytes:
@@ -325,24 +323,15 @@ impl StreamReader {
         let state = &*self.state;
         poll_fn(move |cx| {
             let polled = running::poll_leaf(state.loop_number(), cx, |cx| {
-                match state.input.with(&mut rule).transpose() {
+                match state.apply(wanted, &mut rule) {
                     Some(answer) => Poll::Ready(answer),
                     None => {
-                        state.wait_for_data(cx.waker(), wanted);
+                        state.wait_for_data(cx.waker());
                         Poll::Pending
                     }
                 }
             });
-            match polled {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(answer)) => {
-                    if wanted > 0 && answer.is_ok() {
-                        state.resume_if_low();
-                    }
-                    Poll::Ready(answer)
-                }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(E::from(error.into()))),
-            }
+            polled.map(|polled| polled.unwrap_or_else(|error| Err(E::from(error.into()))))
         })
     }
 }

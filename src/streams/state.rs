@@ -5,7 +5,7 @@
 //! end are looked at after every wake; wakers and transports are called with nothing borrowed.
 //! asyncio's counterpart: the fields of `StreamReader` and `FlowControlMixin`.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -21,10 +21,10 @@ pub(crate) struct StreamState {
     /// Who waits for data. It stays here between waits; `waiting` says whether it is wanted.
     waiter: Slot<Waker>,
     waiting: Cell<bool>,
-    /// Who waits in `drain`.
-    pub(crate) drains: WakerSet,
-    /// Who waits in `wait_closed`.
-    pub(crate) closes: WakerSet,
+    /// Who waits in `drain`; made when somebody does.
+    drains: OnceCell<Box<WakerSet>>,
+    /// Who waits in `wait_closed`; made when somebody does.
+    closes: OnceCell<Box<WakerSet>>,
     /// Set once, when the connection is over.
     closed: Shared<Option<Result<(), Arc<io::Error>>>>,
 }
@@ -66,8 +66,8 @@ impl StreamState {
             }),
             waiter: Slot::default(),
             waiting: Cell::new(false),
-            drains: WakerSet::default(),
-            closes: WakerSet::default(),
+            drains: OnceCell::new(),
+            closes: OnceCell::new(),
             closed: Shared::new(None),
         }
     }
@@ -139,6 +139,10 @@ impl StreamState {
         })
     }
 
+    pub(crate) fn has_exception(&self) -> bool {
+        self.input.with(|input| input.exception.is_some())
+    }
+
     pub(crate) fn exception(&self) -> Option<Arc<io::Error>> {
         self.input.with(|input| {
             input
@@ -150,39 +154,37 @@ impl StreamState {
 
     // Reading.
 
-    /// After bytes have left the buffer: goes on receiving once it is down to the limit. An empty
-    /// buffer keeps no storage.
-    pub(crate) fn resume_if_low(&self) {
-        let transport = self.input.with(|input| {
-            input.give_spare();
-            if input.buffer.len() <= input.limit {
-                input.unpause()
-            } else {
-                None
-            }
+    /// Applies a rule to what has arrived. With an answer to a read that `wanted` something the
+    /// transport goes on, once the buffer is down to the limit. Without one the reader is going to
+    /// wait, and it goes on in any case: what is wanted may be larger than the buffer is otherwise
+    /// allowed to grow.
+    pub(crate) fn apply<T, E>(
+        &self,
+        wanted: usize,
+        rule: impl FnOnce(&mut Input) -> Result<Option<T>, E>,
+    ) -> Option<Result<T, E>> {
+        let (answer, paused) = self.input.with(|input| {
+            let answer = rule(input).transpose();
+            let paused = match &answer {
+                Some(Ok(_)) if wanted > 0 => input.has_given(),
+                Some(_) => None,
+                None => input.is_to_wait(wanted),
+            };
+            (answer, paused)
         });
-        if let Some(transport) = transport {
+        if let Some(transport) = paused {
             transport.resume_reading();
         }
+        answer
     }
 
-    /// Before waiting: goes on receiving in any case, since what is wanted may be larger than
-    /// the buffer is otherwise allowed to grow. The reader would take `wanted` bytes at once.
-    pub(crate) fn wait_for_data(&self, waker: &Waker, wanted: usize) {
+    /// Remembers who waits for data.
+    pub(crate) fn wait_for_data(&self, waker: &Waker) {
         let known = self.waiter.lend(|old| old.will_wake(waker)) == Some(true);
         if !known {
             drop(self.waiter.put(waker.clone()));
         }
         self.waiting.set(true);
-        let transport = self.input.with(|input| {
-            if let Some(transport) = &input.transport {
-                transport.core().set_wanted(Some(wanted.max(input.limit)));
-            }
-            input.unpause()
-        });
-        if let Some(transport) = transport {
-            transport.resume_reading();
-        }
     }
 
     fn wake_reader(&self) {
@@ -216,8 +218,25 @@ impl StreamState {
         }
         self.closed
             .with(|closed| *closed = Some(error.map_or(Ok(()), Err)));
-        self.closes.wake_all();
-        self.drains.wake_all();
+        if let Some(closes) = self.closes.get() {
+            closes.wake_all();
+        }
+        self.resume_writing();
+    }
+
+    pub(crate) fn drains(&self) -> &WakerSet {
+        self.drains.get_or_init(Box::default)
+    }
+
+    pub(crate) fn closes(&self) -> &WakerSet {
+        self.closes.get_or_init(Box::default)
+    }
+
+    /// There is room to write again.
+    pub(crate) fn resume_writing(&self) {
+        if let Some(drains) = self.drains.get() {
+            drains.wake_all();
+        }
     }
 
     pub(crate) fn closed(&self) -> Option<Result<(), Arc<io::Error>>> {
@@ -231,7 +250,7 @@ impl Input {
             let agenda = transport.agenda();
             agenda.take_in(data.len());
             if !self.buffer.has_storage() {
-                self.buffer.adopt(agenda.spares().take());
+                self.buffer.adopt(agenda.spares().take(data.len()));
             }
         }
         self.buffer.extend(data);
@@ -247,11 +266,26 @@ impl Input {
         }
     }
 
-    fn give_spare(&mut self) {
-        let spare = self.buffer.reclaim();
-        if let Some(transport) = &self.transport {
-            transport.agenda().spares().give(spare);
+    /// Bytes have left the buffer; an empty one keeps no storage. The transport, if it is to go on.
+    fn has_given(&mut self) -> Option<Transport> {
+        if self.buffer.has_storage() && self.buffer.is_empty() {
+            let spare = self.buffer.reclaim();
+            if let Some(transport) = &self.transport {
+                transport.agenda().spares().give(spare);
+            }
         }
+        if self.paused && self.buffer.len() <= self.limit {
+            return self.unpause();
+        }
+        None
+    }
+
+    /// The reader waits, and would take `wanted` bytes at once. The transport, if it is to go on.
+    fn is_to_wait(&mut self, wanted: usize) -> Option<Transport> {
+        if let Some(transport) = &self.transport {
+            transport.core().set_wanted(Some(wanted.max(self.limit)));
+        }
+        self.unpause()
     }
 
     /// The transport, if it was paused by us: it is to go on.

@@ -6,7 +6,7 @@
 //! counterpart: `asyncio.StreamWriter`.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -102,15 +102,19 @@ impl StreamWriter {
     /// What broke the connection, every time; `ConnectionReset` after a close of ours,
     /// `ConnectionAborted` after an abort. [`NoRunningLoop`](crate::NoRunningLoop) outside its
     /// loop.
-    pub async fn drain(&self) -> io::Result<()> {
-        let mut waiting = Waiting::on(&self.state.drains);
+    pub fn drain(&self) -> impl Future<Output = io::Result<()>> {
+        let mut waiting = None;
         let mut yielded = false;
-        poll_fn(|cx| {
-            running::poll_leaf(self.loop_number(), cx, |cx| {
-                self.poll_drain(cx, &mut waiting, &mut yielded)
-            })
+        poll_fn(move |cx| {
+            let polled = running::poll_leaf(self.loop_number(), cx, |cx| {
+                if self.transport.core().is_calm() && !self.state.has_exception() {
+                    return Poll::Ready(Ok(()));
+                }
+                let waiting = waiting.get_or_insert_with(|| Waiting::on(self.state.drains()));
+                self.poll_drain(cx, waiting, &mut yielded)
+            });
+            polled.map(|polled| polled?)
         })
-        .await?
     }
 
     /// Ends the writing side after what was written is sent; reading goes on. Mirrors
@@ -147,7 +151,7 @@ impl StreamWriter {
     /// What broke the connection, every time; none after a close or an abort of ours.
     /// [`NoRunningLoop`](crate::NoRunningLoop) outside its loop.
     pub async fn wait_closed(&self) -> io::Result<()> {
-        let mut waiting = Waiting::on(&self.state.closes);
+        let mut waiting = Waiting::on(self.state.closes());
         poll_fn(|cx| {
             running::poll_leaf(self.loop_number(), cx, |cx| match self.state.closed() {
                 Some(Ok(())) => Poll::Ready(Ok(())),
@@ -163,6 +167,7 @@ impl StreamWriter {
         self.transport.get_extra_info(key)
     }
 
+    #[cold]
     fn poll_drain(
         &self,
         cx: &mut Context<'_>,

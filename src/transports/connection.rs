@@ -42,7 +42,7 @@ pub(crate) struct Parts {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) peer: Address,
     /// Our own address, where it is known without asking.
-    pub(crate) sock_name: Option<Address>,
+    pub(crate) sock_name: Option<Rc<Address>>,
     /// What is known of the socket's readiness.
     pub(crate) ready: Readiness,
     pub(crate) owner: Option<Rc<dyn Owner>>,

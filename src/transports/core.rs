@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::event_loop::cells::{Part, Shared};
@@ -54,7 +55,7 @@ struct Socket {
     stream: Option<Box<dyn Stream>>,
     /// Written and not yet sent.
     unsent: WriteBuffer,
-    sock_name: Option<Address>,
+    sock_name: Option<Rc<Address>>,
 }
 
 /// Why a connection is over.
@@ -91,7 +92,7 @@ impl Core {
         handle: WeakHandle,
         id: SourceId,
         stream: Box<dyn Stream>,
-        addresses: (Address, Option<Address>),
+        addresses: (Address, Option<Rc<Address>>),
         ready: Readiness,
     ) -> Self {
         let (peer, sock_name) = addresses;
@@ -416,6 +417,12 @@ impl Core {
         passed_on + self.socket.with(|socket| socket.unsent.len())
     }
 
+    /// Whether `drain` has nothing to look at: open, not paused, and not above the high mark.
+    pub(crate) fn is_calm(&self) -> bool {
+        let marks = self.marks.get();
+        !self.is_closing() && !marks.is_paused() && self.unsent() <= marks.high()
+    }
+
     /// Whether `drain` has to look closer: above the high mark, or paused.
     pub(crate) fn is_congested(&self) -> bool {
         let marks = self.marks.get();
@@ -619,9 +626,9 @@ impl Core {
     pub(crate) fn sock_name(&self) -> Option<Address> {
         self.socket.with(|socket| {
             if socket.sock_name.is_none() {
-                socket.sock_name = socket.stream.as_ref()?.local_address().ok();
+                socket.sock_name = socket.stream.as_ref()?.local_address().ok().map(Rc::new);
             }
-            socket.sock_name.clone()
+            socket.sock_name.as_deref().cloned()
         })
     }
 
@@ -646,7 +653,7 @@ impl Socket {
     /// Copies bytes behind what is unsent.
     fn keep(&mut self, bytes: &[u8], spares: &Spares) {
         if !self.unsent.has_storage() {
-            self.unsent.adopt(spares.take());
+            self.unsent.adopt(spares.take(bytes.len()));
         }
         self.unsent.extend(bytes);
     }
