@@ -174,7 +174,7 @@ impl Scratch {
         let buffer = self.0.borrow();
         let start = bytes.as_ptr().addr().wrapping_sub(buffer.as_ptr().addr());
         let last = buffer.len().checked_sub(bytes.len())?;
-        (start <= last && !bytes.is_empty()).then(|| Part {
+        (start <= last && !bytes.is_empty()).then_some(Part {
             start: start as u32,
             length: bytes.len() as u32,
         })

@@ -24,7 +24,7 @@ enum Waiters {
     #[default]
     Nobody,
     One(u64, Waker),
-    Several(Box<BTreeMap<u64, Waker>>),
+    Several(BTreeMap<u64, Waker>),
 }
 
 /// A place in a [`WakerSet`], kept by the one who waits.
@@ -87,7 +87,7 @@ impl Waiters {
             }
             Self::One(first, other) => {
                 let wakers = BTreeMap::from([(first, other), (key, waker)]);
-                *self = Self::Several(Box::new(wakers));
+                *self = Self::Several(wakers);
                 None
             }
             Self::Several(mut wakers) => {
