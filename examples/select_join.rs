@@ -23,7 +23,7 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> 
         if data.is_empty() {
             return Ok(());
         }
-        writer.write(&data);
+        writer.write(data);
         writer.drain().await?;
     }
 }

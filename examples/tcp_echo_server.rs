@@ -20,7 +20,7 @@ async fn handle_echo(mut reader: StreamReader, writer: StreamWriter) -> io::Resu
     println!("Received '{}' from {addr}", message.escape_debug());
 
     println!("Send: '{}'", message.escape_debug());
-    writer.write(&data);
+    writer.write(data);
     writer.drain().await?;
 
     println!("Close the client socket");

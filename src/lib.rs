@@ -6,7 +6,7 @@
 //!
 //! async fn handle_echo(mut reader: StreamReader, writer: StreamWriter) -> std::io::Result<()> {
 //!     let line = reader.readline().await?;
-//!     writer.write(&line);
+//!     writer.write(line);
 //!     writer.drain().await?;
 //!     writer.close();
 //!     writer.wait_closed().await

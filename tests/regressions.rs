@@ -79,7 +79,7 @@ impl WritesWhenDropped {
 impl Drop for WritesWhenDropped {
     fn drop(&mut self) {
         self.1.borrow_mut().push("drop begins");
-        self.0.write(&vec![0; LARGE]);
+        self.0.write(vec![0; LARGE]);
         self.1.borrow_mut().push("drop ends");
     }
 }
@@ -209,7 +209,7 @@ fn two_drains_that_wait_twice_are_both_woken_twice() {
                 .poll(&mut Context::from_waker(&second_waker))
         };
 
-        writer.write(&vec![0; LARGE]);
+        writer.write(vec![0; LARGE]);
         assert!(poll_first().is_pending());
         assert!(poll_second().is_pending());
         until("the first room", || {
@@ -218,7 +218,7 @@ fn two_drains_that_wait_twice_are_both_woken_twice() {
         })
         .await;
 
-        writer.write(&vec![0; LARGE]);
+        writer.write(vec![0; LARGE]);
         assert!(poll_second().is_pending());
         assert!(poll_first().is_pending());
         until("the second room", || {
@@ -241,7 +241,7 @@ fn a_drain_is_woken_by_a_resume_that_comes_before_its_pause_was_told() {
         let (wakes, waker) = counting_waker();
         let mut drain = pin!(writer.drain());
 
-        writer.write(&vec![0; LARGE]);
+        writer.write(vec![0; LARGE]);
         let polled = drain.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(polled.is_pending());
         let transport = writer.transport();
@@ -543,7 +543,7 @@ fn the_report_of_a_failed_notice_names_the_method() {
             let (address, accepted) = peer();
             let (transport, _) = create_connection(|| PanicsAt(at), address).await.unwrap();
             let mut peer = accepted.join().unwrap();
-            transport.write(&vec![0; LARGE]);
+            transport.write(vec![0; LARGE]);
             until("the report", || {
                 take_what_is_there(&mut peer);
                 !reports.borrow().is_empty()

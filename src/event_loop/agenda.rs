@@ -1,13 +1,13 @@
 //! What the loop is to do next, for those who have something for it to do.
 //!
-//! Owns: [`Agenda`]: the ready queue, the lists of sources to settle and to visit, and the spare
-//! storage, and the buffer for all reads. Why: sources and wakers put their entries here without reaching into the loop: it is
+//! Owns: [`Agenda`]: the ready queue, the lists of sources to settle and to visit, the spare
+//! storage, the buffer for all reads. Why: sources and wakers put their entries here without reaching into the loop: it is
 //! plain data, so it may be held by whoever outlives the loop. Invariants: closed means that
 //! nothing comes in any more, and the loop's end takes out what was in it. asyncio's counterpart:
 //! `BaseEventLoop._ready`.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::event_loop::cells::{Queue, Scratch, Shared};
 use crate::event_loop::ready::{Entry, Ready};
@@ -26,12 +26,18 @@ pub(crate) struct Agenda {
     more_notes: Queue<SourceId>,
     /// Sources that stopped early, or whose reading was resumed; each once, however often it
     /// asked, so that one that asks often gets no more than the others.
-    visits: Shared<BTreeSet<SourceId>>,
+    visits: Shared<Visits>,
     pub(super) spares: Spares,
     /// How many bytes streams have put aside in this turn, for readers that have not run yet.
     pub(super) taken_in: Cell<usize>,
     /// One large buffer for all reads: an idle connection holds none.
     pub(super) received: Scratch,
+}
+
+#[derive(Default)]
+struct Visits {
+    order: VecDeque<SourceId>,
+    members: BTreeSet<SourceId>,
 }
 
 impl Agenda {
@@ -60,17 +66,30 @@ impl Agenda {
     /// Has the source served in the next turn though no event may come.
     pub(crate) fn visit(&self, id: SourceId) {
         if !self.closed.get() {
-            self.visits.with(|visits| visits.insert(id));
+            self.visits.with(|visits| {
+                if visits.members.insert(id) {
+                    visits.order.push_back(id);
+                }
+            });
         }
     }
 
     pub(super) fn has_visits(&self) -> bool {
-        self.visits.with(|visits| !visits.is_empty())
+        self.visits() > 0
     }
 
-    /// Whom to visit in this turn.
-    pub(super) fn take_visits(&self) -> BTreeSet<SourceId> {
-        self.visits.with(std::mem::take)
+    /// How many are to be visited.
+    pub(super) fn visits(&self) -> usize {
+        self.visits.with(|visits| visits.order.len())
+    }
+
+    /// Who has waited longest for a visit.
+    pub(super) fn next_visit(&self) -> Option<SourceId> {
+        self.visits.with(|visits| {
+            let id = visits.order.pop_front()?;
+            visits.members.remove(&id);
+            Some(id)
+        })
     }
 
     /// Has the source settle when the running step ends.
@@ -81,6 +100,10 @@ impl Agenda {
         } else {
             self.more_notes.push(id);
         }
+    }
+
+    pub(super) fn has_notes(&self) -> bool {
+        self.first_note.get().is_some() || !self.more_notes.is_empty()
     }
 
     /// The source that is to settle next.

@@ -1,10 +1,11 @@
 //! The only place where something of the loop is borrowed.
 //!
-//! Owns: the four cells that hold all state of the loop and of what stands on it. Why: user code
+//! Owns: the five cells that hold all state of the loop and of what stands on it. Why: user code
 //! may call back into anything, so nothing may be borrowed while it runs; a guard that cannot
 //! leave this file cannot be held across a call by mistake. Invariants: every method takes or
-//! gives a value, or runs one of our own short closures, and ends the borrow first; what is
-//! replaced or removed is handed to the caller, who drops it unborrowed. asyncio's counterpart:
+//! gives a value, or runs one of our own short closures, and ends the borrow first, but for the
+//! reading of received bytes, which are lent (see [`Scratch`]); what is replaced or removed is
+//! handed to the caller, who drops it unborrowed. asyncio's counterpart:
 //! none, Python objects are shared freely.
 
 use std::cell::{Cell, RefCell};

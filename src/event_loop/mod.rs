@@ -4,7 +4,8 @@
 //! Why: everything above is written as callbacks that never nest, and this is what calls them.
 //! Invariants: user code is entered here only, at the top of the stack, with nothing borrowed;
 //! what a turn schedules runs in the next one, so nothing starves I/O; a turn reads the clock when
-//! its poll has returned, and before a sleep only if a timer may end it. asyncio's counterpart:
+//! its poll has returned, before a sleep only if a timer may end it, and without a poll only if a
+//! timer is armed or much has run. asyncio's counterpart:
 //! `base_events.BaseEventLoop` and the loop half of `selector_events`.
 //!
 //! The floors above use the loop through the methods of `port.rs`; users through `LoopHandle`
@@ -27,7 +28,6 @@ mod timer_handle;
 mod waker;
 
 use std::any::Any;
-use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -59,14 +59,12 @@ impl LoopHandle {
 
         // Sleep until something happens, or just look whether something has, if there is work
         // already. I/O is served at once: a reader that is woken here runs below, in the same turn.
-        let mut events = inner.events.take().unwrap_or_default();
-        if self.poll_is_due(&events) {
-            self.poll(&mut events);
-        } else if inner.timers.with(|timers| !timers.is_empty()) {
-            inner.now.set(self.time());
-        }
-        self.serve_all(&mut events);
-        drop(inner.events.put(events));
+        inner.events.lend(|events| {
+            if self.poll_is_due(events) {
+                self.poll(events);
+            }
+            self.serve_all(events);
+        });
 
         // Timers that are due, in the order of their deadlines, then what other threads sent.
         while let Some(timer) = inner.timers.with(|timers| timers.pop_due(inner.now.get())) {
@@ -95,22 +93,38 @@ impl LoopHandle {
     }
 
     /// A look at the world costs a system call, so where work waits it is made once for much of
-    /// it: I/O may then wait for as many entries, and no longer.
+    /// it: I/O may then wait for so many entries, or for so long, and for no more than that.
     fn poll_is_due(&self, events: &[Event]) -> bool {
         let (inner, agenda) = (&*self.inner, &*self.inner.agenda);
-        (agenda.ready.is_empty() && events.is_empty())
-            || inner.since_poll.get() >= ENTRIES_PER_POLL
-            || inner.stopping.get()
-            || agenda.has_visits()
+        let visits = agenda.has_visits();
+        let idle = events.is_empty() && (visits || agenda.ready.is_empty());
+        let entries = inner.since_poll.get();
+        if idle || entries >= ENTRIES_PER_POLL || inner.stopping.get() {
+            return true;
+        }
+        // A reading of the clock costs as much as a short entry, so it is made now and then; where
+        // a timer is armed in each turn, since timers keep their place among callbacks.
+        let timers = inner.timers.with(|timers| !timers.is_empty());
+        if timers || entries >= inner.next_look.get() {
+            inner
+                .next_look
+                .set(entries + entries.clamp(1, ENTRIES_PER_LOOK));
+            inner.now.set(self.time());
+        }
+        inner
+            .now
+            .get()
+            .saturating_duration_since(inner.polled.get())
+            >= TIME_PER_POLL
     }
 
-    /// Serves the sources with events, and those that stopped early in the turn before. When
-    /// streams have taken in much, their readers come first: what is left waits for the next turn.
+    /// Serves the sources with events, then those that are owed a visit. When streams have taken in
+    /// much, their readers come first: the rest of either waits for the next turn.
     fn serve_all(&self, events: &mut Vec<Event>) {
         let agenda = &*self.inner.agenda;
-        let visits = agenda.take_visits();
-        agenda.taken_in.set(0);
+        let visits = agenda.visits();
         let mut served = 0;
+        agenda.taken_in.set(0);
         while served < events.len() && agenda.taken_in.get() < TAKEN_IN_PER_TURN {
             match events[served] {
                 Event::Ready(id, readiness) => self.serve(id, Some(readiness)),
@@ -119,8 +133,14 @@ impl LoopHandle {
             served += 1;
         }
         events.drain(..served);
-        for id in visits {
-            self.serve(id, None);
+        agenda.taken_in.set(0);
+        for _ in 0..visits {
+            if agenda.taken_in.get() >= TAKEN_IN_PER_TURN {
+                return;
+            }
+            if let Some(id) = agenda.next_visit() {
+                self.serve(id, None);
+            }
         }
     }
 
@@ -128,6 +148,7 @@ impl LoopHandle {
         let inner = &*self.inner;
         let agenda = &*inner.agenda;
         inner.since_poll.set(0);
+        inner.next_look.set(1);
         let busy = !agenda.ready.is_empty()
             || !events.is_empty()
             || agenda.has_visits()
@@ -153,6 +174,7 @@ impl LoopHandle {
                 }
             };
             inner.now.set(driver.now());
+            inner.polled.set(inner.now.get());
             outcome
         });
         if let Err(error) = outcome {
@@ -238,24 +260,36 @@ impl LoopHandle {
         if agenda.stepping.replace(true) {
             return catch(f);
         }
-        let _over = StepGuard(&agenda.stepping);
+        let over = StepGuard(self);
         running::refill_budget();
         let outcome = catch(f);
-        while let Some(id) = agenda.next_note() {
+        self.settle_all();
+        drop(over);
+        outcome
+    }
+
+    /// Has everybody who left a note send and tell, until nobody leaves one any more.
+    fn settle_all(&self) {
+        while let Some(id) = self.inner.agenda.next_note() {
             if let Some(source) = self.inner.sources.get(id.0) {
                 source.settle(self);
             }
         }
-        outcome
     }
 }
 
-/// Says that the step is over, also when a logger panics while it settles.
-struct StepGuard<'a>(&'a Cell<bool>);
+/// Says that the step is over. When a logger has panicked while it settled, the others that have
+/// left a note settle all the same: what they have to send may stand in a buffer that is lent.
+struct StepGuard<'a>(&'a LoopHandle);
 
 impl Drop for StepGuard<'_> {
     fn drop(&mut self) {
-        self.0.set(false);
+        let agenda = &*self.0.inner.agenda;
+        while agenda.has_notes() {
+            // One panic is on its way already.
+            drop(catch(|| self.0.settle_all()));
+        }
+        agenda.stepping.set(false);
     }
 }
 
@@ -271,8 +305,12 @@ fn poll_timeout(
     deadline.map(|deadline| deadline.saturating_duration_since(now()))
 }
 
-/// So many callbacks and task steps may run between two looks at the world.
+/// A turn looks at the world when so many callbacks and task steps have run since the last look.
 const ENTRIES_PER_POLL: usize = 64;
+/// It looks when so much time has passed as well, as far as is known: the clock is read after 1, 2,
+/// 4 and 8 entries and then after as many each.
+const TIME_PER_POLL: Duration = Duration::from_micros(200);
+const ENTRIES_PER_LOOK: usize = 8;
 /// So many bytes are taken in for readers before these run: as much as stays in a cache.
 const TAKEN_IN_PER_TURN: usize = 256 * 1024;
 /// Room for so many messages from other threads is kept.
@@ -281,11 +319,85 @@ const MESSAGES_KEPT: usize = 1024;
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::io;
     use std::rc::Rc;
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use super::{Entry, EventLoop, LoopHandle, Progress, Source, poll_timeout};
-    use crate::sys::Readiness;
+    use super::{
+        ENTRIES_PER_POLL, Entry, EventLoop, LoopHandle, Progress, Source, TIME_PER_POLL,
+        poll_timeout,
+    };
+    use crate::sys::{
+        Address, Driver, Event, ListenOptions, Listener, MioDriver, Query, Readiness, Reply,
+        SourceId, Stream, Wakeup,
+    };
+
+    /// Counts how often the real driver is asked.
+    struct Counting(MioDriver, Rc<Cell<usize>>);
+
+    impl Driver for Counting {
+        fn now(&self) -> Instant {
+            self.0.now()
+        }
+
+        fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+            self.1.set(self.1.get() + 1);
+            self.0.poll(events, timeout)
+        }
+
+        fn waker(&self) -> Arc<dyn Wakeup> {
+            self.0.waker()
+        }
+
+        fn connect(&mut self, id: SourceId, to: &Address) -> io::Result<Box<dyn Stream>> {
+            self.0.connect(id, to)
+        }
+
+        fn bind(
+            &mut self,
+            id: SourceId,
+            at: &Address,
+            how: &ListenOptions,
+        ) -> io::Result<Box<dyn Listener>> {
+            self.0.bind(id, at, how)
+        }
+
+        fn signal(&mut self, number: i32) -> io::Result<()> {
+            self.0.signal(number)
+        }
+
+        fn forget_signal(&mut self, number: i32) {
+            self.0.forget_signal(number);
+        }
+
+        fn resolve(&mut self, query: Query, done: Reply) {
+            self.0.resolve(query, done);
+        }
+    }
+
+    fn chain(handle: &LoopHandle, left: usize) {
+        if left == 0 {
+            handle.stop();
+            return;
+        }
+        let next = handle.clone();
+        drop(handle.call_soon(move || chain(&next, left - 1)));
+    }
+
+    /// One callback a turn: were the poller asked in each of them, it would be so a thousand times.
+    #[test]
+    fn the_poller_is_asked_once_for_64_entries() {
+        let polls = Rc::new(Cell::new(0));
+        let driver = Counting(MioDriver::new().unwrap(), Rc::clone(&polls));
+        let mut event_loop = EventLoop::with_driver(Box::new(driver));
+        let callbacks = 1000;
+        chain(&event_loop, callbacks);
+        event_loop.run_forever();
+        let expected = callbacks / ENTRIES_PER_POLL;
+        let asked = polls.get();
+        assert!((expected..=expected + 2).contains(&asked), "{asked} polls");
+    }
 
     /// A source that has always more to do, and counts how often it is served.
     #[derive(Default)]
@@ -302,6 +414,42 @@ mod tests {
         fn settle(self: Rc<Self>, _: &LoopHandle) {}
 
         fn abandon(self: Rc<Self>) {}
+    }
+
+    #[test]
+    fn each_run_asks_the_poller_however_short_it_is() {
+        let polls = Rc::new(Cell::new(0));
+        let driver = Counting(MioDriver::new().unwrap(), Rc::clone(&polls));
+        let mut event_loop = EventLoop::with_driver(Box::new(driver));
+        for run in 1..=10 {
+            event_loop.run_until_complete(async {});
+            assert_eq!(polls.get(), run);
+        }
+    }
+
+    /// A callback that computes for long keeps nobody waiting for 63 others of its kind.
+    #[test]
+    fn the_poller_is_asked_again_when_an_entry_took_long() {
+        let polls = Rc::new(Cell::new(0));
+        let driver = Counting(MioDriver::new().unwrap(), Rc::clone(&polls));
+        let mut event_loop = EventLoop::with_driver(Box::new(driver));
+        let callbacks = 10;
+        compute_in_turns(&event_loop, callbacks);
+        event_loop.run_forever();
+        let asked = polls.get();
+        assert!(asked >= callbacks, "{asked} polls");
+    }
+
+    /// Callbacks of a turn each, every one as long as the poller may be left alone.
+    fn compute_in_turns(handle: &LoopHandle, left: usize) {
+        let began = handle.time();
+        while handle.time() - began < TIME_PER_POLL {}
+        if left == 0 {
+            handle.stop();
+            return;
+        }
+        let next = handle.clone();
+        drop(handle.call_soon(move || compute_in_turns(&next, left - 1)));
     }
 
     /// Each event and each `resume_reading` asks for a visit, and each visit for the next one:

@@ -195,6 +195,8 @@ impl fmt::Debug for EventLoop {
 
 impl LoopHandle {
     fn run_turns(&self, root: &mut dyn FnMut()) {
+        // Short runs, one after the other, look at the world as well.
+        self.inner.since_poll.set(usize::MAX);
         loop {
             self.run_once(root);
             if self.inner.stopping.replace(false) {
@@ -226,7 +228,7 @@ impl LoopHandle {
         self.discard_each(inner.signals.with(std::mem::take));
         self.discard(inner.exception_handler.take());
         while inner.agenda.next_note().is_some() {}
-        drop(inner.agenda.take_visits());
+        while inner.agenda.next_visit().is_some() {}
         inner.agenda.spares.clear();
         inner.starved.with(BTreeSet::clear);
         inner.agenda.received.free();

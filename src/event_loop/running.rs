@@ -94,7 +94,8 @@ pub(crate) fn push(ready: Ready) {
     // Gone while the thread's locals are being destroyed: the loop that ends then runs no more.
     let _ = AGENDA.try_with(|current| {
         current.with(|agenda| {
-            if let Some(agenda) = agenda {
+            // A loop that ends runs nothing any more.
+            if let Some(agenda) = agenda.as_ref().filter(|agenda| !agenda.closed.get()) {
                 agenda.ready.push(ready);
             }
         });

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Spares`]. Why: a stream holds no buffer while it is idle, and giving each message an
 //! allocation of its own would cost more than moving it. Invariants: what is spare is
-//! bounded, in one piece and in all; small and large pieces do not stand in each other's way. asyncio's counterpart: none, Python's allocator does it.
+//! bounded, in one piece and in all; pieces of one size do not stand in the way of others. asyncio's counterpart: none, Python's allocator does it.
 
 use crate::event_loop::cells::Shared;
 
@@ -12,29 +12,35 @@ pub(crate) struct Spares(Shared<Stock>);
 
 #[derive(Debug, Default)]
 struct Stock {
-    small: Vec<Vec<u8>>,
-    large: Vec<Vec<u8>>,
+    /// By size, a shelf for each power of two: whoever takes from the right one can hand the
+    /// storage out with what it holds, since it is filled to half at least.
+    shelves: [Vec<Vec<u8>>; SHELVES],
     /// What all of them can hold.
     bytes: usize,
 }
 
 impl Spares {
-    /// An empty one for about `size` bytes: the one that was given last, so that its memory is
-    /// still in the cache, or one without room if there is none.
+    /// An empty one with room for `size` bytes: the one of about that size that was given last, so
+    /// that its memory is still in the cache.
     pub(crate) fn take(&self, size: usize) -> Vec<u8> {
-        let mut storage = self.0.with(|stock| stock.pop(size));
-        storage.clear();
-        storage
+        match self.0.with(|stock| stock.pop(size)) {
+            Some(mut storage) => {
+                storage.clear();
+                storage
+            }
+            None => Vec::with_capacity(room_for(size)),
+        }
     }
 
     /// One that is filled to `size` bytes, with anything.
     pub(crate) fn take_filled(&self, size: usize) -> Vec<u8> {
-        let mut storage = self.0.with(|stock| stock.pop(size));
-        if storage.capacity() < size {
-            return vec![0; size];
+        match self.0.with(|stock| stock.pop(size)) {
+            Some(mut storage) => {
+                storage.resize(size, 0);
+                storage
+            }
+            None => vec![0; size],
         }
-        storage.resize(size, 0);
-        storage
     }
 
     /// Keeps storage whose content is of no use any more, unless that is too much.
@@ -48,7 +54,7 @@ impl Spares {
                 return Some(storage);
             }
             stock.bytes += room;
-            stock.shelf(room).push(storage);
+            stock.shelves[shelf_of(room)].push(storage);
             None
         });
         drop(refused);
@@ -61,54 +67,69 @@ impl Spares {
 }
 
 impl Stock {
-    fn pop(&mut self, size: usize) -> Vec<u8> {
-        let storage = self.shelf(size).pop().unwrap_or_default();
+    fn pop(&mut self, size: usize) -> Option<Vec<u8>> {
+        let storage = self.shelves.get_mut(shelf_of(room_for(size)))?.pop()?;
         self.bytes -= storage.capacity();
-        storage
-    }
-
-    fn shelf(&mut self, size: usize) -> &mut Vec<Vec<u8>> {
-        if size < LARGE {
-            &mut self.small
-        } else {
-            &mut self.large
-        }
+        Some(storage)
     }
 }
 
+/// The power of two that holds `size` bytes; what will not be kept has no more room than it needs.
+fn room_for(size: usize) -> usize {
+    if size > LARGEST {
+        return size;
+    }
+    size.next_power_of_two().max(LEAST)
+}
+
+/// Where storage of this capacity stands: what is between two powers of two is good for the lower
+/// one.
+fn shelf_of(room: usize) -> usize {
+    (room.max(LEAST) / LEAST).ilog2() as usize
+}
+
 /// From so many bytes on, what is received is not copied but handed on in its storage.
-pub(crate) const LARGE: usize = 16 * 1024;
+pub(crate) const LARGE: u32 = 16 * 1024;
+/// Smaller ones are not told apart.
+const LEAST: usize = 64;
 /// A larger one is not worth keeping: what comes and goes in such pieces is not about allocations.
 const LARGEST: usize = 256 * 1024;
+const SHELVES: usize = (LARGEST / LEAST).ilog2() as usize + 1;
+/// All of them together.
 const MOST: usize = 2 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::{LARGE, LARGEST, MOST, Spares};
+    use super::{LARGEST, LEAST, MOST, Spares};
 
     #[test]
-    fn what_was_given_is_taken_again() {
+    fn what_was_given_is_taken_again_for_its_size() {
         let spares = Spares::default();
-        assert_eq!(spares.take(1).capacity(), 0);
-        let given = b"used".to_vec();
-        let address = given.as_ptr();
-        spares.give(given);
-        let taken = spares.take(1);
-        assert!(taken.is_empty());
-        assert_eq!(taken.as_ptr(), address);
-        assert_eq!(spares.take(1).capacity(), 0);
+        let given = [100, 1000, 1024, 5000].map(|room| {
+            let storage = vec![1; room];
+            let address = storage.as_ptr();
+            spares.give(storage);
+            address
+        });
+        let taken = [64, 600, 512, 4096].map(|size| spares.take(size));
+        assert!(taken.iter().all(Vec::is_empty));
+        let taken = taken.each_ref().map(Vec::as_ptr);
+        // What has room for 1000 is good for 512 only.
+        assert_eq!(taken, [given[0], given[2], given[1], given[3]]);
     }
 
     #[test]
-    fn a_filled_one_has_the_size_that_is_asked_for() {
+    fn whatever_is_taken_has_room_and_is_filled_to_half() {
         let spares = Spares::default();
-        spares.give(vec![1; 4]);
-        for given in [0, LARGE, 2 * LARGE] {
-            spares.give(vec![1; given]);
-            let taken = spares.take_filled(LARGE + 1);
-            assert_eq!(taken.len(), LARGE + 1);
+        for size in (LEAST..2 * LARGEST).step_by(777) {
+            for _ in 0..2 {
+                let mut storage = spares.take(size);
+                assert!((size..2 * size).contains(&storage.capacity()), "{size}");
+                storage.resize(size, 0);
+                spares.give(storage);
+                assert_eq!(spares.take_filled(size).len(), size);
+            }
         }
-        assert_eq!(spares.take(1).capacity(), 4);
     }
 
     #[test]
@@ -120,9 +141,12 @@ mod tests {
             spares.give(Vec::with_capacity(LARGEST));
         }
         spares.give(Vec::with_capacity(1));
-        let kept = spares
-            .0
-            .with(|stock| (stock.small.len(), stock.large.len(), stock.bytes));
-        assert_eq!(kept, (0, MOST / LARGEST, MOST));
+        let kept = spares.0.with(|stock| {
+            let pieces: usize = stock.shelves.iter().map(Vec::len).sum();
+            (pieces, stock.bytes)
+        });
+        assert_eq!(kept, (MOST / LARGEST, MOST));
+        spares.clear();
+        assert_eq!(spares.0.with(|stock| stock.bytes), 0);
     }
 }

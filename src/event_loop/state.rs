@@ -190,6 +190,9 @@ pub(crate) struct LoopInner {
     pub(super) messages: Slot<Vec<Message>>,
     /// How many entries of the ready queue have run since the last poll.
     pub(super) since_poll: Cell<usize>,
+    /// When that was, and after how many entries the clock is to be read again.
+    pub(super) polled: Cell<Instant>,
+    pub(super) next_look: Cell<usize>,
     /// The clock as it stood when this turn's poll returned.
     pub(super) now: Cell<Instant>,
     pub(super) stopping: Cell<bool>,
@@ -224,9 +227,11 @@ impl LoopInner {
             remote,
             signals: Shared::default(),
             exception_handler: Slot::new(None),
-            events: Slot::new(None),
+            events: Slot::new(Some(Vec::new())),
             messages: Slot::new(None),
             since_poll: Cell::new(0),
+            polled: Cell::new(now),
+            next_look: Cell::new(1),
             now: Cell::new(now),
             stopping: Cell::new(false),
         }

@@ -70,6 +70,7 @@ impl<T> TimerQueue<T> {
             self.order.retain(|Reverse(key)| is_armed(entries, *key));
         }
         self.clear_front();
+        self.free_if_empty();
         Some(entry)
     }
 
@@ -95,6 +96,7 @@ impl<T> TimerQueue<T> {
         let Reverse(key) = self.order.pop()?;
         let (_, entry) = self.entries.remove(key.slot);
         self.clear_front();
+        self.free_if_empty();
         Some(entry)
     }
 
@@ -123,6 +125,14 @@ impl<T> TimerQueue<T> {
             self.order.pop();
         }
     }
+
+    /// Room for many timers is given back when the last of them is gone.
+    fn free_if_empty(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > ROOM_KEPT {
+            self.entries = Slab::new();
+            self.order = BinaryHeap::new();
+        }
+    }
 }
 
 fn is_armed<T>(entries: &Slab<(u64, T)>, key: TimerKey) -> bool {
@@ -132,6 +142,8 @@ fn is_armed<T>(entries: &Slab<(u64, T)>, key: TimerKey) -> bool {
 
 /// So many keys of cancelled timers are not worth a sweep.
 const STALE_ALLOWED: usize = 64;
+/// Room for so many timers is kept.
+const ROOM_KEPT: usize = 1024;
 
 impl<T> Default for TimerQueue<T> {
     fn default() -> Self {
@@ -248,6 +260,21 @@ mod tests {
             assert!(timers.order.len() <= 2 * timers.len() + STALE_ALLOWED);
         }
         assert_eq!(timers.len(), 100);
+    }
+
+    #[test]
+    fn room_for_many_is_given_back_when_the_last_is_gone() {
+        let base = Instant::now();
+        let mut timers = TimerQueue::new();
+        let keys: Vec<_> = (0..2 * ROOM_KEPT)
+            .map(|i| timers.insert(at(base, i), i))
+            .collect();
+        for key in keys {
+            assert!(timers.remove(key).is_some());
+        }
+        assert_eq!((timers.entries.capacity(), timers.order.capacity()), (0, 0));
+        timers.insert(base, 7);
+        assert_eq!(timers.pop_due(base), Some(7));
     }
 
     #[test]

@@ -40,7 +40,7 @@ use crate::streams::writer::StreamWriter;
 ///             async move {
 ///                 served.set(served.get() + 1);
 ///                 let line = reader.readline().await?;
-///                 writer.write(&line);
+///                 writer.write(line);
 ///                 writer.drain().await
 ///             }
 ///         },

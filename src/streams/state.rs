@@ -166,8 +166,7 @@ impl StreamState {
         let (answer, paused) = self.input.with(|input| {
             let answer = rule(input).transpose();
             let paused = match &answer {
-                Some(Ok(_)) if wanted > 0 => input.has_given(),
-                Some(_) => None,
+                Some(answer) => input.has_given(answer.is_ok() && wanted > 0),
                 None => input.is_to_wait(wanted),
             };
             (answer, paused)
@@ -197,6 +196,9 @@ impl StreamState {
     pub(crate) fn discard(&self) {
         let (transport, buffer) = self.input.with(|input| {
             input.discarding = true;
+            if let Some(transport) = &input.transport {
+                transport.core().set_wanted(None);
+            }
             (input.unpause(), std::mem::take(&mut input.buffer))
         });
         drop((self.waiter.take(), buffer));
@@ -266,15 +268,16 @@ impl Input {
         }
     }
 
-    /// Bytes have left the buffer; an empty one keeps no storage. The transport, if it is to go on.
-    fn has_given(&mut self) -> Option<Transport> {
+    /// Bytes may have left the buffer; an empty one keeps no storage. The transport, if that was a
+    /// reason `to_go_on` and there is room.
+    fn has_given(&mut self, to_go_on: bool) -> Option<Transport> {
         if self.buffer.has_storage() && self.buffer.is_empty() {
             let spare = self.buffer.reclaim();
             if let Some(transport) = &self.transport {
                 transport.agenda().spares().give(spare);
             }
         }
-        if self.paused && self.buffer.len() <= self.limit {
+        if to_go_on && self.paused && self.buffer.len() <= self.limit {
             return self.unpause();
         }
         None
@@ -283,7 +286,7 @@ impl Input {
     /// The reader waits, and would take `wanted` bytes at once. The transport, if it is to go on.
     fn is_to_wait(&mut self, wanted: usize) -> Option<Transport> {
         if let Some(transport) = &self.transport {
-            transport.core().set_wanted(Some(wanted.max(self.limit)));
+            transport.core().want(wanted.max(self.limit));
         }
         self.unpause()
     }
@@ -295,5 +298,50 @@ impl Input {
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Input, StreamState};
+
+    /// However a buffer was emptied.
+    #[test]
+    fn an_empty_buffer_keeps_no_storage() {
+        type Rule = fn(&mut Input) -> Result<Option<()>, ()>;
+        let rules: [Rule; 3] = [
+            |input| {
+                Ok({
+                    let _: () = drop(input.buffer.take(5));
+                    Some(())
+                })
+            },
+            |input| {
+                Ok({
+                    let _: () = input.buffer.discard(5);
+                    Some(())
+                })
+            },
+            |input| {
+                let _: () = drop(input.buffer.take(usize::MAX));
+                Err(())
+            },
+        ];
+        for rule in rules {
+            let state = StreamState::new(10);
+            state.feed_data(b"hello").unwrap();
+            assert!(state.input.with(|input| input.buffer.has_storage()));
+            assert!(state.apply(5, rule).is_some());
+            assert!(!state.input.with(|input| input.buffer.has_storage()));
+        }
+    }
+
+    #[test]
+    fn what_is_left_stays_where_it_is() {
+        let state = StreamState::new(10);
+        state.feed_data(b"hello").unwrap();
+        let answer = state.apply(2, |input| Ok::<_, ()>(Some(input.buffer.take(2))));
+        assert_eq!(answer, Some(Ok(b"he".to_vec())));
+        assert_eq!(state.input.with(|input| input.buffer.take(9)), b"llo");
     }
 }

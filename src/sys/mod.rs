@@ -15,6 +15,8 @@ mod resolver;
 mod signals;
 
 pub use self::address::Address;
+#[cfg(test)]
+pub(crate) use self::driver::Reply;
 pub(crate) use self::driver::{
     Driver, Event, ListenOptions, Listener, Query, SourceId, Stream, Wakeup,
 };

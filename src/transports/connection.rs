@@ -14,7 +14,6 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::event_loop::cells::{Part, Shared};
-use crate::event_loop::spares::LARGE;
 use crate::event_loop::{Entry, ExceptionContext, LoopHandle, PanicError, Progress, Source};
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
@@ -143,8 +142,10 @@ impl Connection {
             }
             let received = match self.is_buffered(handle) {
                 Some(true) => self.receive_into_protocol(handle),
-                Some(false) if self.core().hands_over() => self.receive_and_hand_over(handle),
-                Some(false) => self.receive_for_protocol(handle),
+                Some(false) => match self.core().size_to_keep() {
+                    Some(size) => self.receive_and_hand_over(handle, size),
+                    None => self.receive_for_protocol(handle),
+                },
                 None => return,
             };
             match received {
@@ -183,12 +184,12 @@ impl Connection {
     }
 
     /// Receives into storage that the protocol may keep, if what comes fills it well enough.
-    fn receive_and_hand_over(&self, handle: &LoopHandle) -> Received {
+    fn receive_and_hand_over(&self, handle: &LoopHandle, size: usize) -> Received {
         let spares = handle.agenda().spares();
-        let mut storage = spares.take_filled(self.core().receive_size() as usize);
+        let mut storage = spares.take_filled(size);
         let received = self.core().receive(&mut storage);
         match received {
-            Received::Bytes(n) if n >= LARGE => {
+            Received::Bytes(n) if n >= size / 2 => {
                 storage.truncate(n);
                 self.call(handle, "data_received", |protocol| {
                     protocol.data_handed_over(storage);

@@ -289,11 +289,12 @@ impl Transport {
     /// [`try_write`](Self::try_write).
     #[track_caller]
     pub fn write(&self, data: impl Data) {
+        let data = data.into_bytes();
         assert!(
             !self.core().eof_asked(),
             "Cannot call write() after write_eof()"
         );
-        self.accept(data.into_bytes());
+        self.accept(data);
     }
 
     /// [`write`](Self::write) for those who cannot know whether the writing side was ended.
@@ -302,11 +303,12 @@ impl Transport {
     ///
     /// `BrokenPipe` after [`write_eof`](Self::write_eof); nothing is written.
     pub fn try_write(&self, data: impl Data) -> io::Result<()> {
+        let data = data.into_bytes();
         if self.core().eof_asked() {
             let message = "Cannot call write() after write_eof()";
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, message));
         }
-        self.accept(data.into_bytes());
+        self.accept(data);
         Ok(())
     }
 
@@ -459,7 +461,7 @@ impl fmt::Debug for Transport {
 }
 
 /// What can be written: borrowed bytes (`&[u8]`, `&str`, `&Vec<u8>`, a reference to whatever is
-/// `AsRef<[u8]>`), or a `Vec<u8>` that is given away.
+/// `AsRef<[u8]>`), or bytes that are given away (`Vec<u8>`, `Box<[u8]>`, `String`).
 ///
 /// ```
 /// fn answer(transport: &evloop::Transport, line: Vec<u8>) {
@@ -483,9 +485,30 @@ impl<T: AsRef<[u8]> + ?Sized> Data for &T {
     }
 }
 
+impl<T: AsRef<[u8]> + ?Sized> Data for &mut T {
+    fn into_bytes<'a>(self) -> Cow<'a, [u8]>
+    where
+        Self: 'a,
+    {
+        Cow::Borrowed((*self).as_ref())
+    }
+}
+
 impl Data for Vec<u8> {
     fn into_bytes<'a>(self) -> Cow<'a, [u8]> {
         Cow::Owned(self)
+    }
+}
+
+impl Data for Box<[u8]> {
+    fn into_bytes<'a>(self) -> Cow<'a, [u8]> {
+        Cow::Owned(self.into_vec())
+    }
+}
+
+impl Data for String {
+    fn into_bytes<'a>(self) -> Cow<'a, [u8]> {
+        Cow::Owned(Self::into_bytes(self))
     }
 }
 

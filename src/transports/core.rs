@@ -35,8 +35,8 @@ pub(crate) struct Core {
     passed_on: Cell<Option<Part>>,
     /// How many bytes the protocol would keep, if it keeps what comes.
     wanted: Cell<Option<u32>>,
-    /// The last receive was a large one.
-    large: Cell<bool>,
+    /// What the last receive brought, in bytes.
+    last: Cell<u32>,
     /// In the loop's list of notes.
     noted: Cell<bool>,
     /// What the protocol has to be told about writing, in order.
@@ -107,7 +107,7 @@ impl Core {
             buffered: Cell::new(None),
             passed_on: Cell::new(None),
             wanted: Cell::new(None),
-            large: Cell::new(false),
+            last: Cell::new(0),
             noted: Cell::new(false),
             notices: Cell::new([None; 2]),
             lost_writes: Cell::new(0),
@@ -546,9 +546,13 @@ impl Core {
         self.wanted.get().unwrap_or(RECEIVE_SIZE)
     }
 
-    /// Whether to receive into storage that the protocol may keep.
-    pub(crate) fn hands_over(&self) -> bool {
-        self.large.get() && self.wanted.get().is_some()
+    /// The size of storage to receive into that the protocol may keep, if it is likely to fill it:
+    /// what came last went by pieces worth it, and another one leaves some room, which shows that
+    /// there is no more.
+    pub(crate) fn size_to_keep(&self) -> Option<usize> {
+        let last = self.last.get();
+        let wanted = self.wanted.get().filter(|_| last >= LARGE)?;
+        Some((last + 1).next_power_of_two().min(wanted) as usize)
     }
 
     /// The protocol keeps what comes, and would like about so many bytes at once. `None`: it makes
@@ -557,6 +561,13 @@ impl Core {
         let size = size.map(|size| u32::try_from(size).unwrap_or(RECEIVE_SIZE));
         self.wanted
             .set(size.map(|size| size.clamp(LEAST_RECEIVE, RECEIVE_SIZE)));
+    }
+
+    /// The protocol would like another number of bytes now, if it is still the one that keeps them.
+    pub(crate) fn want(&self, size: usize) {
+        if self.wanted.get().is_some() {
+            self.set_wanted(Some(size));
+        }
     }
 
     pub(crate) fn note_readiness(&self, event: Readiness) {
@@ -582,7 +593,7 @@ impl Core {
                         return Received::Eof;
                     }
                     Ok(n) => {
-                        self.large.set(n >= LARGE);
+                        self.last.set(n as u32);
                         let short = n < buffer.len() && stream.short_read_drains();
                         if short && !self.ready.get().says(Readiness::BEYOND) {
                             self.forget(Readiness::READ);

@@ -76,7 +76,7 @@ fn fill<T: 'static>(event_loop: &mut EventLoop, mut make: impl FnMut(&'static st
         // Accepted by our server, and one whose backlog never drains.
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let (transport, _) = create_connection(|| protocol, address).await.unwrap();
-        transport.write(&vec![0; MORE_THAN_THE_SYSTEM_TAKES]);
+        transport.write(vec![0; MORE_THAN_THE_SYSTEM_TAKES]);
         taken.await.unwrap();
         assert!(transport.get_write_buffer_size() > 0);
         // They end with the test's thread; the loop goes first.
@@ -520,7 +520,7 @@ fn a_destructors_write_calls_no_protocol_from_inside() {
         let story = trace.clone();
         on_drop(move || {
             story.note("destructor begins");
-            transport.write(&vec![0; MORE_THAN_THE_SYSTEM_TAKES]);
+            transport.write(vec![0; MORE_THAN_THE_SYSTEM_TAKES]);
             story.note("destructor ends");
         })
     };

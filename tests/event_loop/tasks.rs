@@ -550,3 +550,54 @@ fn a_values_clone_may_do_what_it_likes() {
     assert!(matches!(second, Ok(Ok(_))), "the value is still there");
     assert_eq!(trace.take(), ["done: true", "done: true"]);
 }
+
+/// Wakers are used again for other tasks, but not those that somebody still holds.
+#[test]
+fn a_waker_that_outlives_its_task_wakes_no_other() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let kept = Rc::new(RefCell::new(None));
+    let keeper = Rc::clone(&kept);
+    let first = event_loop.create_task(poll_fn(move |cx| {
+        *keeper.borrow_mut() = Some(cx.waker().clone());
+        Poll::Ready(())
+    }));
+    event_loop.run_until_complete(first).unwrap();
+    let polls = Rc::new(Cell::new(0));
+    let tasks: Vec<Task<()>> = (0..100)
+        .map(|_| {
+            let polls = Rc::clone(&polls);
+            event_loop.create_task(poll_fn(move |_| {
+                polls.set(polls.get() + 1);
+                Poll::Pending
+            }))
+        })
+        .collect();
+    turns(&mut event_loop, 2);
+    assert_eq!(polls.get(), tasks.len());
+    let waker = kept.take().unwrap();
+    waker.wake_by_ref();
+    std::thread::spawn(move || waker.wake()).join().unwrap();
+    turns(&mut event_loop, 2);
+    assert_eq!(polls.get(), tasks.len());
+}
+
+#[test]
+fn tasks_that_follow_one_another_are_each_woken_by_their_own_waker() {
+    let mut event_loop = EventLoop::new().unwrap();
+    event_loop.run_until_complete(async {
+        let handle = get_running_loop().unwrap();
+        for round in 0..200 {
+            let waits = handle.create_future();
+            let waiting = handle.create_task(waits.clone());
+            let others: Vec<_> = (0..round % 7)
+                .map(|i| handle.create_task(async move { i }))
+                .collect();
+            sleep(Duration::ZERO).await.unwrap();
+            waits.set_result(round).unwrap();
+            assert_eq!(waiting.await, Ok(Ok(round)));
+            for (i, other) in others.into_iter().enumerate() {
+                assert_eq!(other.await, Ok(i));
+            }
+        }
+    });
+}

@@ -225,7 +225,7 @@ impl Scene {
     }
 
     fn write(&mut self, n: usize) {
-        self.transport.write(&stretch(self.sent, n));
+        self.transport.write(stretch(self.sent, n));
         self.sent += n;
     }
 

@@ -122,7 +122,7 @@ fn asyncio_141_the_end_of_the_program_right_after_close() {
     let peer = run(async move {
         let (_reader, writer) = open_connection(address).await.unwrap();
         let peer = Peer::accept(&listener);
-        writer.write(&pattern(50_000));
+        writer.write(pattern(50_000));
         writer.close();
         peer
     });
@@ -132,7 +132,7 @@ fn asyncio_141_the_end_of_the_program_right_after_close() {
     let received = run(async move {
         let (_reader, writer) = open_connection(address).await.unwrap();
         let peer = Peer::accept(&listener);
-        writer.write(&pattern(16 << 20));
+        writer.write(pattern(16 << 20));
         writer.close();
         let received = std::thread::spawn(move || peer.receive_all());
         within("the flush", writer.wait_closed()).await.unwrap();
@@ -275,7 +275,7 @@ fn rloop_readable_and_writable_in_one_event() {
         let trace = Trace::default();
         let (transport, peer) = probe::connected(Probe::new(&trace)).await;
         transport.set_write_buffer_limits(16 << 20, 0).unwrap();
-        transport.write(&pattern(8 << 20));
+        transport.write(pattern(8 << 20));
         assert!(transport.get_write_buffer_size() > 0);
         let (sender, receiver) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || {

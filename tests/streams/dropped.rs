@@ -367,7 +367,7 @@ fn an_echo_whose_every_await_is_cut_short_again_and_again_echoes_everything() {
                         turns(1).await;
                         continue;
                     };
-                    writer.write(&line.unwrap());
+                    writer.write(line.unwrap());
                     while now(writer.drain()).await.is_none() {
                         turns(1).await;
                     }

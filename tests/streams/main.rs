@@ -9,6 +9,7 @@ mod dropped;
 mod errors;
 mod flow;
 mod handlers;
+mod large;
 mod leaks;
 mod peers;
 mod reader;

@@ -263,7 +263,7 @@ fn the_limit_is_64_kib_unless_told_otherwise() {
         let server = server.await.unwrap();
         let address = server.sockets()[0].as_inet().unwrap();
         let (mut reader, writer) = open_connection(address).await.unwrap();
-        writer.write(&line(65_537));
+        writer.write(line(65_537));
         assert_eq!(reader.readline().await.unwrap(), b"65536\n");
         reader.feed_data(&line(65_537)).unwrap();
         assert_eq!(overrun(reader.readline().await).limit, 65_536);

@@ -42,7 +42,7 @@ async fn start_server<R: Outcome<K>, K>(
 fn both_work_when_they_are_rebuilt_outside_the_crate() {
     async fn shout(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
         let line = reader.readline().await?;
-        writer.write(&line.to_ascii_uppercase());
+        writer.write(line.to_ascii_uppercase());
         writer.drain().await
     }
     run(async {

@@ -16,7 +16,7 @@ fn drain_returns_at_once_at_or_below_the_high_mark_and_sends_nothing() {
     run(async {
         let (_reader, writer, peer) = connected().await;
         let high = writer.transport().get_write_buffer_limits().1;
-        writer.write(&vec![b'x'; high]);
+        writer.write(vec![b'x'; high]);
         now(writer.drain()).await.unwrap().unwrap();
         peer.0.set_nonblocking(true).unwrap();
         let early = (&peer.0).read(&mut [0]).unwrap_err();

@@ -10,6 +10,7 @@ mod edges;
 mod faults;
 mod leaks;
 mod order;
+mod passing_on;
 mod probe;
 mod reading;
 mod server;

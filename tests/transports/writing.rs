@@ -64,6 +64,44 @@ fn whoever_asks_where_the_bytes_are_sends_them_first() {
 }
 
 #[test]
+fn vectors_that_are_given_away_keep_their_place_whatever_the_state() {
+    run(async {
+        let trace = Trace::default();
+        let (transport, peer) = connected(Probe::new(&trace)).await;
+        let mut expected = Vec::new();
+        let mut write = |transport: &Transport, byte: u8, size: usize| {
+            expected.extend(vec![byte; size]);
+            transport.write(vec![byte; size]);
+        };
+        for size in [1, 511, 512, 513, 70_000, 300_000] {
+            write(&transport, b'a', size);
+        }
+        // Behind a backlog, then with a close that has to wait.
+        let waiting = block(&transport);
+        let held = transport.get_write_buffer_size();
+        for size in [511, 512, 70_000] {
+            write(&transport, b'b', size);
+        }
+        assert_eq!(transport.get_write_buffer_size(), held + 511 + 512 + 70_000);
+        assert!(waiting <= held);
+        transport.close();
+        transport.write(vec![b'c'; 600]);
+        let received = in_thread(move || peer.receive_all()).await;
+        let kept: Vec<u8> = received
+            .iter()
+            .copied()
+            .filter(|byte| *byte != b'-')
+            .collect();
+        expected.extend([b'c'; 600]);
+        assert!(kept == expected);
+        // On a connection that is lost they are gone.
+        trace.until("lost").await;
+        transport.write(vec![b'd'; 600]);
+        assert_eq!(transport.get_write_buffer_size(), 0);
+    });
+}
+
+#[test]
 fn a_write_of_more_than_64_kib_leaves_at_once() {
     run(async {
         let (transport, peer) = connected(Probe::new(&Trace::default())).await;
