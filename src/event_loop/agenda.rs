@@ -50,7 +50,7 @@ impl Agenda {
             first_note: Cell::new(None),
             more_notes: Queue::new(),
             visits: Shared::default(),
-            spares: Spares::default(),
+            spares: Spares::new(),
             taken_in: Cell::new(0),
             received: Scratch::new(),
         }

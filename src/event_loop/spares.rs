@@ -4,6 +4,8 @@
 //! allocation of its own would cost more than moving it. Invariants: what is spare is
 //! bounded, in one piece and in all; pieces of one size do not stand in the way of others. asyncio's counterpart: none, Python's allocator does it.
 
+use std::hint::black_box;
+
 use crate::event_loop::cells::Shared;
 
 /// Byte vectors that have room, and whatever was in them last.
@@ -20,6 +22,16 @@ struct Stock {
 }
 
 impl Spares {
+    /// None yet.
+    ///
+    /// glibc gives what is freed back to the system at once if it is more than a threshold, and a
+    /// reader that drops large pieces would have each of them mapped, filled with zeros and unmapped
+    /// by the kernel. The threshold follows the largest block that was ever freed: so one is.
+    pub(crate) fn new() -> Self {
+        drop(black_box(Vec::<u8>::with_capacity(LARGEST_BLOCK)));
+        Self::default()
+    }
+
     /// An empty one with room for `size` bytes: the one of about that size that was given last, so
     /// that its memory is still in the cache.
     pub(crate) fn take(&self, size: usize) -> Vec<u8> {
@@ -94,6 +106,8 @@ pub(crate) const LARGE: u32 = 16 * 1024;
 const LEAST: usize = 64;
 /// A larger one is not worth keeping: what comes and goes in such pieces is not about allocations.
 const LARGEST: usize = 256 * 1024;
+/// More than what is received in one piece.
+const LARGEST_BLOCK: usize = 1024 * 1024;
 const SHELVES: usize = (LARGEST / LEAST).ilog2() as usize + 1;
 /// All of them together.
 const MOST: usize = 2 * 1024 * 1024;

@@ -35,8 +35,8 @@ pub(crate) struct Core {
     passed_on: Cell<Option<Part>>,
     /// How many bytes the protocol would keep, if it keeps what comes.
     wanted: Cell<Option<u32>>,
-    /// What the last receive brought, in bytes.
-    last: Cell<u32>,
+    /// About what the largest of the last receives brought, in bytes.
+    usual: Cell<u32>,
     /// In the loop's list of notes.
     noted: Cell<bool>,
     /// What the protocol has to be told about writing, in order.
@@ -107,7 +107,7 @@ impl Core {
             buffered: Cell::new(None),
             passed_on: Cell::new(None),
             wanted: Cell::new(None),
-            last: Cell::new(0),
+            usual: Cell::new(0),
             noted: Cell::new(false),
             notices: Cell::new([None; 2]),
             lost_writes: Cell::new(0),
@@ -547,12 +547,11 @@ impl Core {
     }
 
     /// The size of storage to receive into that the protocol may keep, if it is likely to fill it:
-    /// what came last went by pieces worth it, and another one leaves some room, which shows that
-    /// there is no more.
+    /// what comes usually is worth it, and leaves some room, which shows that there is no more.
     pub(crate) fn size_to_keep(&self) -> Option<usize> {
-        let last = self.last.get();
-        let wanted = self.wanted.get().filter(|_| last >= LARGE)?;
-        Some((last + 1).next_power_of_two().min(wanted) as usize)
+        let usual = self.usual.get();
+        let wanted = self.wanted.get().filter(|_| usual >= LARGE)?;
+        Some((usual + 1).next_power_of_two().min(wanted) as usize)
     }
 
     /// The protocol keeps what comes, and would like about so many bytes at once. `None`: it makes
@@ -593,7 +592,8 @@ impl Core {
                         return Received::Eof;
                     }
                     Ok(n) => {
-                        self.last.set(n as u32);
+                        let usual = self.usual.get();
+                        self.usual.set((n as u32).max(usual - usual / 8));
                         let short = n < buffer.len() && stream.short_read_drains();
                         if short && !self.ready.get().says(Readiness::BEYOND) {
                             self.forget(Readiness::READ);

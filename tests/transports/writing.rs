@@ -161,7 +161,7 @@ fn pause_writing_between_two_runs_is_told_in_the_next() {
     let mut event_loop = EventLoop::new().unwrap();
     let trace = Trace::default();
     let (transport, _) = event_loop.run_until_complete(connect(Probe::new(&trace), address));
-    transport.write(&vec![0; 64 << 20]);
+    transport.write(vec![0; 64 << 20]);
     assert!(transport.get_write_buffer_size() > 64 * 1024);
     assert_eq!(trace, ["made"]);
     event_loop.run_until_complete(trace.until("pause"));
@@ -245,7 +245,7 @@ fn pause_writing_comes_after_the_step_and_before_any_other_handle() {
         let handle = get_running_loop().unwrap();
         let said = trace.clone();
         handle.call_soon(move || {
-            transport.write(&vec![0; 64 << 20]);
+            transport.write(vec![0; 64 << 20]);
             said.say("written");
         });
         let said = trace.clone();
