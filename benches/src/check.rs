@@ -91,6 +91,19 @@ fn judge(counted: &[Counted], committed: &[Count]) -> Verdict {
             );
         }
     }
+    for known in committed {
+        let counted = counted.iter().any(|Counted { count, .. }| {
+            count.participant == known.participant && count.cell == known.cell
+        });
+        if !counted {
+            passed = false;
+            let _ = writeln!(
+                text,
+                "| {} | {} | everything | | | not counted |",
+                known.participant, known.cell
+            );
+        }
+    }
     if stale {
         text.push_str(
             "\n`--counts --accept` writes the figures of now, if there is a reason for them.\n",
@@ -133,6 +146,11 @@ mod tests {
         assert!(!verdict(331.0, 0.0).passed);
         assert!(verdict(100.0, 0.0).passed);
         assert!(verdict(100.0, 0.0).text.contains("less"));
+    }
+
+    #[test]
+    fn what_was_not_counted_fails() {
+        assert!(!judge(&[], &[count(300.0)]).passed);
     }
 
     #[test]

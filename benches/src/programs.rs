@@ -120,8 +120,12 @@ fn build_servers(folder: &Path, participants: &[Participant]) -> io::Result<()> 
 pub fn cargo_build(folder: &Path, arguments: &[&str]) -> io::Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--manifest-path"]);
+    build.args(["build", "--quiet", "--locked", "--manifest-path"]);
     build.arg(foreign::source("Cargo.toml"));
+    // Beside the command itself, wherever it was built: those are the programs that are started.
+    if let Some(target) = folder.parent() {
+        build.arg("--target-dir").arg(target);
+    }
     if folder.ends_with("release") {
         build.arg("--release");
     }

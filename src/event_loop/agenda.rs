@@ -1,10 +1,10 @@
 //! What the loop is to do next, for those who have something for it to do.
 //!
 //! Owns: [`Agenda`]: the ready queue, the lists of sources to settle and to visit, the spare
-//! storage, the buffer for all reads. Why: sources and wakers put their entries here without reaching into the loop: it is
-//! plain data, so it may be held by whoever outlives the loop. Invariants: closed means that
-//! nothing comes in any more, and the loop's end takes out what was in it. asyncio's counterpart:
-//! `BaseEventLoop._ready`.
+//! storage, the buffer for all reads. Why: sources and wakers put their entries here without
+//! reaching into the loop: it is plain data, so it may be held by whoever outlives the loop.
+//! Invariants: closed means that nothing comes in any more, and the loop's end takes out what was
+//! in it. asyncio's counterpart: `BaseEventLoop._ready`.
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};

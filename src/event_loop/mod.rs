@@ -2,11 +2,11 @@
 //!
 //! Owns: the ready queue, the timers, the table of I/O sources, the tasks' futures, the driver.
 //! Why: everything above is written as callbacks that never nest, and this is what calls them.
-//! Invariants: user code is entered here only, at the top of the stack, with nothing borrowed;
-//! what a turn schedules runs in the next one, so nothing starves I/O; a turn reads the clock when
-//! its poll has returned, before a sleep only if a timer may end it, and without a poll only if a
-//! timer is armed or much has run. asyncio's counterpart:
-//! `base_events.BaseEventLoop` and the loop half of `selector_events`.
+//! Invariants: user code is entered here only, at the top of the stack, with nothing borrowed; what
+//! a turn schedules runs in the next one, so nothing starves I/O; a turn reads the clock when its
+//! poll has returned, before a sleep only if a timer may end it, and without a poll only if a timer
+//! is armed or much has run. asyncio's counterpart: `base_events.BaseEventLoop` and the loop half
+//! of `selector_events`.
 //!
 //! The floors above use the loop through the methods of `port.rs`; users through `LoopHandle`
 //! and `EventLoop`.

@@ -1,8 +1,9 @@
 //! Storage for bytes between two uses.
 //!
 //! Owns: [`Spares`]. Why: a stream holds no buffer while it is idle, and giving each message an
-//! allocation of its own would cost more than moving it. Invariants: what is spare is
-//! bounded, in one piece and in all; pieces of one size do not stand in the way of others. asyncio's counterpart: none, Python's allocator does it.
+//! allocation of its own would cost more than moving it. Invariants: what is spare is bounded, in
+//! one piece and in all; pieces of one size do not stand in the way of others. asyncio's
+//! counterpart: none, Python's allocator does it.
 
 use std::hint::black_box;
 

@@ -1,11 +1,11 @@
 //! Wakers: a task's way back into the ready queue.
 //!
 //! Owns: [`TaskWaker`], the data behind each task's `std::task::Waker`, and [`OwnWaker`], the pair
-//! of them that a task keeps. Why: a waker must be Send
-//! and Sync though the loop is neither, so it carries only an id; the future stays in the loop's
-//! table. Invariants: on the loop's own thread a wake is one load, one store and one push; a wake
-//! from elsewhere publishes what was written before it, and none is ever lost; a waker may
-//! outlive its task and its loop, and only one that nobody else holds serves another task. asyncio's counterpart: `Task.__wakeup`.
+//! of them that a task keeps. Why: a waker must be Send and Sync though the loop is neither, so it
+//! carries only an id; the future stays in the loop's table. Invariants: on the loop's own thread a
+//! wake is one load, one store and one push; a wake from elsewhere publishes what was written
+//! before it, and none is ever lost; a waker may outlive its task and its loop, and only one that
+//! nobody else holds serves another task. asyncio's counterpart: `Task.__wakeup`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

@@ -1,12 +1,11 @@
 //! The storage under both buffers: bytes come in at the tail and leave at the head.
 //!
 //! Owns: one growable array and the length of its dead head. Why: everything alive is one slice,
-//! ready for a send or a search, and removing a few bytes moves none. Invariants: whoever empties
-//! a queue reclaims its storage; what lives is moved to the front, into an array that fits, when
-//! the dead head is long beside it: [`MANY`] times as long, or as long if the array is [`LARGE`].
-//! So a byte is moved only on account of another that left: O(1) for each byte, in whatever
-//! portions it leaves.
-//! asyncio's counterpart: `bytearray`, which does the same inside CPython.
+//! ready for a send or a search, and removing a few bytes moves none. Invariants: whoever empties a
+//! queue reclaims its storage; what lives is moved to the front, into an array that fits, when the
+//! dead head is long beside it: [`MANY`] times as long, or as long if the array is [`LARGE`]. So a
+//! byte is moved only on account of another that left: O(1) for each byte, in whatever portions it
+//! leaves. asyncio's counterpart: `bytearray`, which does the same inside CPython.
 
 use std::fmt;
 use std::mem;

@@ -1,11 +1,11 @@
 //! Bytes that arrived and that the user has not read yet, and how far they were searched.
 //!
-//! Owns: the received bytes and the memory of the last fruitless search. Why: a line that comes
-//! in many pieces is asked for after each of them, and must cost its own length once, not once
-//! for each piece. Invariants: no match of `sought` starts before `scanned`; bytes leave only
-//! by a call that consumes, never by a search, so whoever gives up waiting loses nothing; the
-//! storage of an empty buffer is reclaimed. asyncio's counterpart: `StreamReader._buffer`, and the loop
-//! inside `readuntil` with its local `offset`.
+//! Owns: the received bytes and the memory of the last fruitless search. Why: a line that comes in
+//! many pieces is asked for after each of them, and must cost its own length once, not once for
+//! each piece. Invariants: no match of `sought` starts before `scanned`; bytes leave only by a call
+//! that consumes, never by a search, so whoever gives up waiting loses nothing; the storage of an
+//! empty buffer is reclaimed. asyncio's counterpart: `StreamReader._buffer`, and the loop inside
+//! `readuntil` with its local `offset`.
 
 use std::ops::Range;
 use std::slice;

@@ -1,10 +1,10 @@
 //! Bytes that the user wrote and the peer's socket has not taken yet.
 //!
 //! Owns: those bytes, contiguous and in order. Why: a send takes any number of them, and what a
-//! slow peer leaves must cost neither quadratic time nor memory for what is gone; the storage
-//! below sees to both. Invariants: bytes leave only when a send took them, or all at once when
-//! the connection is lost; the storage of an empty buffer is reclaimed. asyncio's counterpart: `_buffer` of
-//! the socket transport.
+//! slow peer leaves must cost neither quadratic time nor memory for what is gone; the storage below
+//! sees to both. Invariants: bytes leave only when a send took them, or all at once when the
+//! connection is lost; the storage of an empty buffer is reclaimed. asyncio's counterpart:
+//! `_buffer` of the socket transport.
 
 use crate::sansio::byte_queue::ByteQueue;
 

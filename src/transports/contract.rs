@@ -1,10 +1,10 @@
 //! Both sides of the contract, since each names the other.
 //!
 //! Owns: [`Protocol`] and [`BufferedProtocol`], named in past participles, since the loop tells
-//! them what has happened; [`Transport`], named in imperatives, since the user tells it what to do; [`ExtraInfo`], the
-//! keys of what a transport knows. Why: who calls whom can be read from the grammar. Invariants:
-//! no method of a transport calls user code; a transport kept after the end of its connection is
-//! a husk that answers and ignores. asyncio's counterpart: `asyncio.Protocol`,
+//! them what has happened; [`Transport`], named in imperatives, since the user tells it what to do;
+//! [`ExtraInfo`], the keys of what a transport knows. Why: who calls whom can be read from the
+//! grammar. Invariants: no method of a transport calls user code; a transport kept after the end of
+//! its connection is a husk that answers and ignores. asyncio's counterpart: `asyncio.Protocol`,
 //! `asyncio.BufferedProtocol`, `asyncio.Transport`.
 
 use std::borrow::Cow;
@@ -276,12 +276,13 @@ impl Transport {
         self.core().handle().agenda()
     }
 
-    /// Sends `data`, as soon as the step ends and the system takes it. Bytes that are given away
-    /// (a `Vec<u8>`), and those that `data_received` was just told of, are not copied as a rule
-    /// (see [`Data`]). Never blocks, and never
+    /// Sends `data`, as soon as the step ends and the system takes it. Never blocks, and never
     /// fails: a broken connection shows in `connection_lost`. On a connection that is lost the
     /// bytes are ignored, and the fifth such write and later ones are logged. Mirrors
     /// `Transport.write`.
+    ///
+    /// Bytes that are given away (a `Vec<u8>`; see [`Data`]), and those that `data_received` was
+    /// just told of, are not copied as a rule.
     ///
     /// # Panics
     ///

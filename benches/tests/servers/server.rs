@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use evloop_benches::foreign;
 
@@ -39,7 +40,10 @@ impl Participant {
     }
 
     pub(crate) fn uvloop(api: &str) -> Self {
-        Self::python(foreign::python_with_uvloop(scratch()), "uvloop", api)
+        // Made once, for all who ask at the same time.
+        static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let python = PYTHON.get_or_init(|| foreign::python_with_uvloop(scratch()));
+        Self::python(python.clone(), "uvloop", api)
     }
 
     fn python(python: Result<PathBuf, String>, runtime: &str, api: &str) -> Self {
@@ -67,8 +71,13 @@ impl Participant {
             Err(reason) => reason,
         };
         println!("skipped: {}: {reason}", self.name);
+        // No package brings io_uring: the kernel permits it or not.
         let required = std::env::var("EVLOOP_PEERS").is_ok_and(|value| value == "required");
-        assert!(!required, "{}: {reason}", self.name);
+        assert!(
+            !required || self.name.contains("uring"),
+            "{}: {reason}",
+            self.name
+        );
         true
     }
 
