@@ -2,6 +2,8 @@
 
 const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
+/// What one receive may bring at most, whoever makes it.
+pub const LARGEST_BUFFER: usize = 256 * KIB;
 
 /// Bytes of a line, its end included.
 pub const LINE: usize = 64;
@@ -51,13 +53,14 @@ impl Shape {
         }
     }
 
-    /// The server's `--buffer`, the same for everybody: what is in flight on one connection,
-    /// within reason.
+    /// A read buffer for one connection, the same for all who have one: more than what is in
+    /// flight, within reason. Were it filled to the brim, everybody who reads until a short read
+    /// would have to receive once more for nothing.
     pub fn buffer(self) -> usize {
         match self {
-            Self::Echo { bytes, pipelined } => (bytes * pipelined)
+            Self::Echo { bytes, pipelined } => (bytes * pipelined + 1)
                 .next_power_of_two()
-                .clamp(4 * KIB, 256 * KIB),
+                .clamp(4 * KIB, LARGEST_BUFFER),
             Self::Lines | Self::Churn => 4 * KIB,
             Self::Upload | Self::Download | Self::BulkEcho => 64 * KIB,
         }
@@ -157,7 +160,7 @@ mod tests {
         let buffer = |bytes, pipelined| Shape::Echo { bytes, pipelined }.buffer();
         assert_eq!(buffer(64, 1), 4 * KIB);
         assert_eq!(buffer(10 * KIB, 1), 16 * KIB);
-        assert_eq!(buffer(KIB, 16), 16 * KIB);
+        assert_eq!(buffer(KIB, 16), 32 * KIB);
         assert_eq!(buffer(MIB, 1), 256 * KIB);
     }
 }

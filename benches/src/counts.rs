@@ -95,7 +95,7 @@ impl<'a> Counter<'a> {
             eprintln!("counting {} in {}", participant.name, cell.name);
             let counted = self
                 .programs
-                .command_line(participant, work, cell.shape.buffer())
+                .command_line(participant, work, participant.buffer(cell.shape))
                 .and_then(|command_line| {
                     self.count_cell(participant, cell, &command_line)
                         .map_err(|error| error.to_string())

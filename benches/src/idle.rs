@@ -61,7 +61,8 @@ fn one(
         bytes: 64,
         pipelined: 1,
     };
-    let command_line = programs.command_line(participant, shape.work(), shape.buffer())?;
+    let command_line =
+        programs.command_line(participant, shape.work(), participant.buffer(shape))?;
     let launch = Launch::plain(processors.server, command_line);
     let grown = || -> io::Result<u64> {
         let server = ServerProcess::start(&launch)?;

@@ -1,6 +1,6 @@
 //! Who is compared, as data.
 
-use crate::cells::Shape;
+use crate::cells::{LARGEST_BUFFER, Shape};
 
 /// A row or column of the tables, and how its server is started.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,15 @@ impl Participant {
             (Takes::LinesBuffered, Shape::Lines) => Some("lines-buffered"),
             (Takes::CountsOfEcho, Shape::Echo { .. }) => Some("echo"),
             _ => None,
+        }
+    }
+
+    /// The server's `--buffer` for cells of this shape. One that serves a whole loop is as large as
+    /// ours; one of each connection holds what is in flight there.
+    pub fn buffer(&self, shape: Shape) -> usize {
+        match self.program {
+            Program::Libuv | Program::Cargo("serve_bare" | "serve_mio") => LARGEST_BUFFER,
+            _ => shape.buffer(),
         }
     }
 

@@ -110,7 +110,7 @@ impl Bench<'_> {
         }
         let work = participant.work(cell.shape)?;
         let start = || -> Result<Entrant, String> {
-            let buffer = cell.shape.buffer();
+            let buffer = participant.buffer(cell.shape);
             let command_line = self.programs.command_line(participant, work, buffer)?;
             let launch = Launch::plain(self.processors.server, command_line);
             let server = ServerProcess::start(&launch).map_err(|error| error.to_string())?;
