@@ -664,7 +664,7 @@ impl Socket {
     /// Copies bytes behind what is unsent.
     fn keep(&mut self, bytes: &[u8], spares: &Spares) {
         if !self.unsent.has_storage() {
-            self.unsent.adopt(spares.take(bytes.len()));
+            self.unsent.adopt(spares.take(bytes.len().max(COLLECTED)));
         }
         self.unsent.extend(bytes);
     }
@@ -677,6 +677,8 @@ const LEAST_RECEIVE: u32 = 4096;
 /// A step's writes are collected up to this many bytes before they are sent, and a single write
 /// of more on an empty buffer goes out without a copy.
 const SEND_AT_ONCE: usize = 64 * 1024;
+/// Room for the small writes of a step, so that it need not grow with each of them.
+const COLLECTED: usize = 2 * 1024;
 /// From this many bytes on, a vector that is given away is sent as it is; less is copied behind
 /// what else the step may write.
 const KEPT_WHOLE: usize = 512;
