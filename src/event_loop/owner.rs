@@ -16,13 +16,12 @@ use std::ops::Deref;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use crate::event_loop::ready::TaskId;
 use crate::event_loop::running;
 use crate::event_loop::state::{self, LoopHandle, LoopInner};
-use crate::event_loop::waker::TaskWaker;
+use crate::event_loop::waker::OwnWaker;
 use crate::sansio::timer_queue::TimerQueue;
 use crate::sys::{Driver, MioDriver, SourceId};
 
@@ -121,14 +120,13 @@ impl EventLoop {
         let dropped = {
             let handle = &self.handle;
             let mut future = pin!(Some(future.into_future()));
-            let flags = TaskWaker::new(TaskId::ROOT, handle.number(), &handle.inner.remote);
-            let waker = Waker::from(Arc::clone(&flags));
+            let own = OwnWaker::new(TaskId::ROOT, handle.number(), &handle.inner.remote);
             let mut root = || {
                 if outcome.is_some() {
                     return;
                 }
-                flags.clear();
-                let mut cx = Context::from_waker(&waker);
+                own.flags.clear();
+                let mut cx = Context::from_waker(&own.waker);
                 let Some(future) = future.as_mut().as_pin_mut() else {
                     return;
                 };

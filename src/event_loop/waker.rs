@@ -25,7 +25,7 @@ pub(crate) struct TaskWaker {
 }
 
 impl TaskWaker {
-    pub(crate) fn new(id: TaskId, loop_number: u64, remote: &Arc<Remote>) -> Arc<Self> {
+    fn new(id: TaskId, loop_number: u64, remote: &Arc<Remote>) -> Arc<Self> {
         Arc::new(Self {
             id: AtomicU64::new(id.0),
             loop_number,
