@@ -376,11 +376,11 @@ const PLACES: &[Place] = &[
     Place {
         words: "mio ::",
         // The driver; and signals, whose pairs are registered with the same poller.
-        only_in: &["sys/mio.rs", "sys/signals.rs"],
+        only_in: &["sys/mio/", "sys/signals.rs"],
     },
     Place {
         words: "socket2 ::",
-        only_in: &["sys/mio.rs"],
+        only_in: &["sys/mio/"],
     },
     Place {
         words: "signal_hook ::",

@@ -1,32 +1,28 @@
 //! The real driver: sockets of the system, readiness by mio.
 //!
-//! Owns: [`MioDriver`] and the streams and listeners it makes; the only file that names mio and
-//! socket2 for them, and the only place that reads the clock. Why: the loop is written against
-//! the seam, so everything that differs between systems can stay here. Invariants: a socket is
-//! non-blocking and closed on exec from its creation; a stream is registered once, for every
-//! direction, after its connect was started (an unconnected socket reports a hang-up), and never
-//! again; readiness is an edge, so a reader or writer goes on until the socket would block; a
-//! socket belongs to nobody else, so closing it is what removes its registration, and an event
-//! that was under way then carries an id that nobody has any more. asyncio's counterpart:
-//! `selectors.EpollSelector` and `KqueueSelector`, with the `socket` module.
+//! Owns: [`MioDriver`]: the poll, the clock, and who makes which socket. Why: the loop is written
+//! against the seam, so everything that differs between systems can stay in this folder, which is
+//! the only place that names mio and socket2. Invariants: readiness is an edge, so a reader or
+//! writer goes on until the socket would block. asyncio's counterpart: `selectors.EpollSelector`
+//! and `KqueueSelector`.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+mod registration;
+mod tcp;
+
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event as MioEvent;
-use mio::net::{TcpListener, TcpStream};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use mio::{Events, Poll, Registry, Waker};
 
 use crate::sys::address::Address;
 use crate::sys::driver::{
     Driver, Event, ListenOptions, Listener, Query, Reply, SourceId, Stream, Wakeup,
 };
+use crate::sys::mio::registration::WAKER;
+use crate::sys::mio::tcp::{TcpAcceptor, start_connect};
 use crate::sys::readiness::Readiness;
 use crate::sys::resolver;
 use crate::sys::signals::{Signals, signal_of};
@@ -98,12 +94,8 @@ impl Driver for MioDriver {
         how: &ListenOptions,
     ) -> io::Result<Box<dyn Listener>> {
         let Address::Inet(at) = at;
-        Ok(Box::new(MioListener {
-            id,
-            listener: bind(*at, how)?,
-            backlog: i32::try_from(how.backlog).unwrap_or(i32::MAX),
-            registry: Rc::clone(&self.registry),
-        }))
+        let acceptor = TcpAcceptor::bind(&self.registry, id, *at, how)?;
+        Ok(Box::new(acceptor))
     }
 
     fn signal(&mut self, number: i32) -> io::Result<()> {
@@ -130,125 +122,6 @@ impl Wakeup for PollWaker {
     }
 }
 
-struct MioStream(TcpStream);
-
-impl Stream for MioStream {
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.0).read(buffer)
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.0).write(bytes)
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        self.0.shutdown(Shutdown::Write)
-    }
-
-    fn finish_connect(&self) -> io::Result<Option<Address>> {
-        self.take_error()?;
-        match self.0.peer_addr() {
-            Ok(peer) => Ok(Some(Address::Inet(peer))),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected || is_under_way(&error) => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn take_error(&self) -> io::Result<()> {
-        self.0.take_error()?.map_or(Ok(()), Err)
-    }
-
-    fn local_address(&self) -> io::Result<Address> {
-        self.0.local_addr().map(Address::Inet)
-    }
-
-    fn short_read_drains(&self) -> bool {
-        URGENT_DATA_IS_REPORTED
-    }
-}
-
-struct MioListener {
-    id: SourceId,
-    listener: TcpListener,
-    backlog: i32,
-    registry: Rc<Registry>,
-}
-
-impl Listener for MioListener {
-    fn listen(&self) -> io::Result<()> {
-        SockRef::from(&self.listener).listen(self.backlog)?;
-        // Not before: a socket that does not listen yet would report that it is closed.
-        let fd = self.listener.as_raw_fd();
-        self.registry
-            .register(&mut SourceFd(&fd), token_of(self.id), Interest::READABLE)
-    }
-
-    fn accept(&self, id: SourceId) -> io::Result<(Box<dyn Stream>, Address)> {
-        let (stream, peer) = accept_from(&self.listener, &self.registry, id)?;
-        Ok((Box::new(stream), Address::Inet(peer)))
-    }
-
-    fn local_address(&self) -> io::Result<Address> {
-        self.listener.local_addr().map(Address::Inet)
-    }
-}
-
-fn start_connect(registry: &Registry, id: SourceId, to: SocketAddr) -> io::Result<MioStream> {
-    let socket = tcp_socket(Domain::for_address(to))?;
-    socket.set_tcp_nodelay(true)?;
-    match socket.connect(&to.into()) {
-        Ok(()) => {}
-        Err(error) if is_under_way(&error) => {}
-        Err(error) => return Err(error),
-    }
-    let mut stream = TcpStream::from_std(socket.into());
-    registry.register(&mut stream, token_of(id), STREAM_INTEREST)?;
-    Ok(MioStream(stream))
-}
-
-fn bind(at: SocketAddr, how: &ListenOptions) -> io::Result<TcpListener> {
-    let socket = tcp_socket(Domain::for_address(at))?;
-    if how.reuse_address {
-        socket.set_reuse_address(true)?;
-    }
-    if how.reuse_port {
-        socket.set_reuse_port(true)?;
-    }
-    if at.is_ipv6() {
-        // Systems differ in their default, and a socket for both families would collide with the
-        // one for IPv4 that a server on all interfaces opens beside it.
-        socket.set_only_v6(true)?;
-    }
-    if NODELAY_IS_INHERITED {
-        socket.set_tcp_nodelay(true)?;
-    }
-    socket.bind(&at.into())?;
-    Ok(TcpListener::from_std(socket.into()))
-}
-
-/// Takes one connection; where registering it fails it is closed by being dropped.
-fn accept_from(
-    listener: &TcpListener,
-    registry: &Registry,
-    id: SourceId,
-) -> io::Result<(MioStream, SocketAddr)> {
-    let (mut stream, peer) = listener.accept()?;
-    prepare_accepted(&stream);
-    registry.register(&mut stream, token_of(id), STREAM_INTEREST)?;
-    Ok((MioStream(stream), peer))
-}
-
-fn token_of(id: SourceId) -> Token {
-    let token = Token(id.0 as usize);
-    debug_assert!(
-        token != WAKER && signal_of(token).is_none(),
-        "{id:?} is reserved for the driver's own tokens"
-    );
-    token
-}
-
 /// What an event says. Errors and ends count for both directions that can find out more: epoll
 /// reports an error as neither readable nor writable.
 fn readiness(event: &MioEvent) -> Readiness {
@@ -264,67 +137,6 @@ fn readiness(event: &MioEvent) -> Readiness {
         | Readiness::ERROR.when(error)
 }
 
-/// Whether a non-blocking connect goes on by itself. That is so after an interruption, too, but
-/// not after `WouldBlock`: of an internet socket that means the system lacks something.
-fn is_under_way(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EINPROGRESS) || error.kind() == io::ErrorKind::Interrupted
-}
-
-/// A TCP socket that does not block.
-#[cfg(not(target_vendor = "apple"))]
-fn tcp_socket(domain: Domain) -> io::Result<Socket> {
-    Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
-}
-
-/// A TCP socket that does not block; Apple's systems need a second call for that.
-#[cfg(target_vendor = "apple")]
-fn tcp_socket(domain: Domain) -> io::Result<Socket> {
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-/// Nothing is left to do: an accepted socket has its listener's options.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn prepare_accepted(_accepted: &TcpStream) {}
-
-/// Sets what is not surely inherited. Errors do not matter: the peer may be gone already, and
-/// then the first read tells.
-#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-fn prepare_accepted(accepted: &TcpStream) {
-    let _ = accepted.set_nodelay(true);
-}
-
-/// Sets what is not surely inherited, as above; and Apple's systems have no flag on each send that
-/// holds SIGPIPE back, only an option of the socket.
-#[cfg(target_vendor = "apple")]
-fn prepare_accepted(accepted: &TcpStream) {
-    let _ = accepted.set_nodelay(true);
-    let _ = SockRef::from(accepted).set_nosigpipe(true);
-}
-
-/// Ids come from a counter that starts low, signals have the 64 tokens below this one.
-const WAKER: Token = Token(usize::MAX);
-
-const _: () = assert!(
-    usize::BITS >= u64::BITS,
-    "a source's 64-bit id travels in mio's token: 32-bit targets are not supported"
-);
-
-/// Where urgent data has an event of its own it is asked for, since it ends a read early.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const STREAM_INTEREST: Interest = Interest::READABLE
-    .add(Interest::WRITABLE)
-    .add(Interest::PRIORITY);
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
-/// Where it has none, a short read may have stopped at urgent data, and says nothing.
-const URGENT_DATA_IS_REPORTED: bool = cfg!(any(target_os = "linux", target_os = "android"));
-
-/// Whether an accepted socket has its listener's TCP_NODELAY.
-const NODELAY_IS_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
-
 /// More wait in the kernel for the next poll.
 const EVENTS_PER_POLL: usize = 1024;
 
@@ -334,20 +146,16 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::io::Write;
+    use std::net::{Ipv4Addr, SocketAddr};
     use std::sync::mpsc;
     use std::thread;
 
     use signal_hook::low_level;
+    use socket2::{Domain, SockRef, Socket, Type};
 
     use super::*;
     use crate::sys::signals::numbers::{SIGALRM, SIGUSR1, SIGUSR2};
-
-    fn bind_and_listen(at: SocketAddr, how: &ListenOptions) -> io::Result<TcpListener> {
-        let listener = bind(at, how)?;
-        SockRef::from(&listener).listen(8)?;
-        Ok(listener)
-    }
 
     const LISTENER: SourceId = SourceId(1);
     const CLIENT: SourceId = SourceId(2);
@@ -532,91 +340,6 @@ mod tests {
                 .iter()
                 .any(|event| matches!(event, Event::Ready(CLIENT, _))),
             "{late:?}"
-        );
-    }
-
-    #[test]
-    fn sockets_are_made_as_promised() {
-        let driver = MioDriver::new().unwrap();
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        // A backlog beyond what the system call can be told is cut, not an error.
-        let listener = bind_and_listen(
-            at,
-            &ListenOptions {
-                backlog: u32::MAX,
-                ..OPTIONS
-            },
-        )
-        .unwrap();
-        let to = listener.local_addr().unwrap();
-        let client = start_connect(&driver.registry, CLIENT, to).unwrap();
-        // On loopback a connection is in the listener's queue when `connect` returns; mio's
-        // accept would say otherwise.
-        let (accepted, _) = accept_from(&listener, &driver.registry, ACCEPTED).unwrap();
-        for stream in [&client, &accepted] {
-            let socket = SockRef::from(&stream.0);
-            assert!(socket.tcp_nodelay().unwrap());
-            assert!(socket.nonblocking().unwrap());
-        }
-        let socket = SockRef::from(&listener);
-        assert!(socket.nonblocking().unwrap());
-        assert!(socket.reuse_address().unwrap() && !socket.reuse_port().unwrap());
-        assert_eq!(accepted.short_read_drains(), URGENT_DATA_IS_REPORTED);
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn sockets_do_not_survive_an_exec() {
-        use std::os::fd::AsRawFd;
-
-        let driver = MioDriver::new().unwrap();
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = bind_and_listen(at, &OPTIONS).unwrap();
-        let client =
-            start_connect(&driver.registry, CLIENT, listener.local_addr().unwrap()).unwrap();
-        let (accepted, _) = accept_from(&listener, &driver.registry, ACCEPTED).unwrap();
-        for fd in [
-            listener.as_raw_fd(),
-            client.0.as_raw_fd(),
-            accepted.0.as_raw_fd(),
-        ] {
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
-            let flags = info
-                .lines()
-                .find_map(|line| line.strip_prefix("flags:"))
-                .unwrap();
-            let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
-            assert_ne!(flags & libc::O_CLOEXEC, 0);
-        }
-    }
-
-    #[test]
-    fn a_port_is_shared_by_those_who_ask_for_it() {
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let shared = ListenOptions {
-            reuse_port: true,
-            ..OPTIONS
-        };
-        let first = bind_and_listen(at, &shared).unwrap();
-        let taken = first.local_addr().unwrap();
-        bind_and_listen(taken, &shared).unwrap();
-        assert_eq!(
-            bind_and_listen(taken, &OPTIONS).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
-    }
-
-    #[test]
-    fn a_listener_on_ipv6_leaves_ipv4_alone() {
-        let Ok(v6) = bind_and_listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), &OPTIONS) else {
-            // Nothing to see on a machine without IPv6.
-            return;
-        };
-        assert!(SockRef::from(&v6).only_v6().unwrap());
-        let mut driver = MioDriver::new().unwrap();
-        connected(
-            &mut driver,
-            &Address::from(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))),
         );
     }
 
