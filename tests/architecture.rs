@@ -383,6 +383,10 @@ const PLACES: &[Place] = &[
         only_in: &["sys/mio/"],
     },
     Place {
+        words: "rustix ::",
+        only_in: &["sys/mio/"],
+    },
+    Place {
         words: "signal_hook ::",
         only_in: &["sys/signals.rs"],
     },

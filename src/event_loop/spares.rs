@@ -45,32 +45,20 @@ impl Spares {
         }
     }
 
-    /// One that is filled to `size` bytes, with anything.
-    pub(crate) fn take_filled(&self, size: usize) -> Vec<u8> {
-        match self.0.with(|stock| stock.pop(size)) {
-            Some(mut storage) => {
-                storage.resize(size, 0);
-                storage
-            }
-            None => vec![0; size],
-        }
-    }
-
-    /// Keeps storage whose content is of no use any more, unless that is too much.
+    /// Keeps storage whose content is of no use any more. When that is too much, the fullest shelf
+    /// gives way: what is not taken any more must not keep out what is.
     pub(crate) fn give(&self, storage: Vec<u8>) {
         let room = storage.capacity();
         if room == 0 || room > LARGEST {
             return;
         }
-        let refused = self.0.with(|stock| {
-            if stock.bytes + room > MOST {
-                return Some(storage);
-            }
+        self.0.with(|stock| {
             stock.bytes += room;
             stock.shelves[shelf_of(room)].push(storage);
-            None
+            while stock.bytes > MOST {
+                stock.give_way();
+            }
         });
-        drop(refused);
     }
 
     /// Frees all of it.
@@ -81,9 +69,22 @@ impl Spares {
 
 impl Stock {
     fn pop(&mut self, size: usize) -> Option<Vec<u8>> {
-        let storage = self.shelves.get_mut(shelf_of(room_for(size)))?.pop()?;
+        if size > LARGEST {
+            return None;
+        }
+        let storage = self.shelves[shelf_of(room_for(size))].pop()?;
         self.bytes -= storage.capacity();
         Some(storage)
+    }
+
+    /// Frees one from the shelf that holds most.
+    #[cold]
+    fn give_way(&mut self) {
+        let shelves = self.shelves.iter_mut().enumerate();
+        let fullest = shelves.max_by_key(|(size, shelf)| shelf.len() << size);
+        // There is one, since more than nothing is kept.
+        let freed = fullest.and_then(|(_, shelf)| shelf.pop());
+        self.bytes -= freed.map_or(self.bytes, |storage| storage.capacity());
     }
 }
 
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_taken_has_room_and_is_filled_to_half() {
+    fn whatever_is_taken_has_room_and_not_too_much() {
         let spares = Spares::default();
         for size in (LEAST..2 * LARGEST).step_by(777) {
             for _ in 0..2 {
@@ -142,7 +143,6 @@ mod tests {
                 assert!((size..2 * size).contains(&storage.capacity()), "{size}");
                 storage.resize(size, 0);
                 spares.give(storage);
-                assert_eq!(spares.take_filled(size).len(), size);
             }
         }
     }
@@ -155,12 +155,20 @@ mod tests {
         for _ in 0..2 * MOST / LARGEST {
             spares.give(Vec::with_capacity(LARGEST));
         }
-        spares.give(Vec::with_capacity(1));
         let kept = spares.0.with(|stock| {
             let pieces: usize = stock.shelves.iter().map(Vec::len).sum();
             (pieces, stock.bytes)
         });
         assert_eq!(kept, (MOST / LARGEST, MOST));
+        // What is not taken any more gives way to what is.
+        let address = {
+            let storage = Vec::with_capacity(LARGEST / 2);
+            let address = storage.as_ptr();
+            spares.give(storage);
+            address
+        };
+        assert_eq!(spares.0.with(|stock| stock.bytes), MOST - LARGEST / 2);
+        assert_eq!(spares.take(LARGEST / 2).as_ptr(), address);
         spares.clear();
         assert_eq!(spares.0.with(|stock| stock.bytes), 0);
     }

@@ -87,7 +87,7 @@ impl ByteQueue {
     /// Whether the array can be handed out as it is: the receiver may keep it for long, so it
     /// gets neither a dead head nor a large spare tail.
     fn fits_its_storage(&self) -> bool {
-        self.head == 0 && self.bytes.capacity() / 2 <= self.bytes.len()
+        self.head == 0 && fits(self.bytes.len(), self.bytes.capacity())
     }
 
     fn compact(&mut self) {
@@ -97,6 +97,11 @@ impl ByteQueue {
         self.bytes = self.as_slice().to_vec();
         self.head = 0;
     }
+}
+
+/// Whether so many bytes may be handed out in an array with so much room.
+pub(crate) fn fits(bytes: usize, room: usize) -> bool {
+    bytes >= room / 4
 }
 
 /// The size, not the bytes: they are the user's and may be many.

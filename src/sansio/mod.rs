@@ -7,7 +7,7 @@
 //! runs user code. asyncio's counterpart: the flags and byte arrays scattered over
 //! `selector_events.py` and `streams.py`, and the heap of `base_events.py`.
 
-mod byte_queue;
+pub(crate) mod byte_queue;
 pub(crate) mod lifecycle;
 pub(crate) mod read_buffer;
 pub(crate) mod timer_queue;

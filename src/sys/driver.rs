@@ -64,6 +64,8 @@ pub(crate) trait Wakeup: Send + Sync {
 pub(crate) trait Stream {
     /// Receives at most `buffer.len()` bytes; 0 is the end.
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Receives behind what `storage` holds, into the room that it has; 0 is the end.
+    fn read_behind(&self, storage: &mut Vec<u8>) -> io::Result<usize>;
     /// Sends what fits.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Ends the sending direction.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::event_loop::cells::{Part, Shared};
 use crate::event_loop::{Entry, ExceptionContext, LoopHandle, PanicError, Progress, Source};
+use crate::sansio::byte_queue;
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
 use crate::transports::contract::{EMPTY_BUFFER, Protocol, ProtocolSide, Transport};
@@ -159,8 +160,8 @@ impl Connection {
                 Received::Blocked => {}
                 Received::Failed(error) => self.core().fail(error),
             }
-            if bytes >= BYTES_PER_VISIT {
-                // That is enough for one turn: others wait.
+            if bytes >= self.core().receive_size() as usize {
+                // That is enough for one turn: others wait, and whoever reads takes it first.
                 return;
             }
         }
@@ -171,7 +172,8 @@ impl Connection {
         let scratch = handle.agenda().received();
         let size = self.core().receive_size() as usize;
         let received = scratch.fill(RECEIVE_SIZE, |buffer| {
-            self.core().receive(&mut buffer[..size])
+            let buffer = &mut buffer[..size];
+            self.core().receive(size, |stream| stream.read(buffer))
         });
         if let Received::Bytes(n) = received {
             scratch.lend(Part::first(n), |bytes| {
@@ -186,18 +188,20 @@ impl Connection {
     /// Receives into storage that the protocol may keep, if what comes fills it well enough.
     fn receive_and_hand_over(&self, handle: &LoopHandle, size: usize) -> Received {
         let spares = handle.agenda().spares();
-        let mut storage = spares.take_filled(size);
-        let received = self.core().receive(&mut storage);
+        let mut storage = spares.take(size);
+        let room = storage.capacity();
+        let received = self
+            .core()
+            .receive(room, |stream| stream.read_behind(&mut storage));
         match received {
-            Received::Bytes(n) if n >= size / 2 => {
-                storage.truncate(n);
+            Received::Bytes(n) if byte_queue::fits(n, room) => {
                 self.call(handle, "data_received", |protocol| {
                     protocol.data_handed_over(storage);
                 });
             }
-            Received::Bytes(n) => {
+            Received::Bytes(_) => {
                 self.call(handle, "data_received", |protocol| {
-                    protocol.data_received(&storage[..n]);
+                    protocol.data_received(&storage);
                 });
                 spares.give(storage);
             }
@@ -223,7 +227,8 @@ impl Connection {
             if !self.core().wants_to_read() {
                 return Ok(Received::Blocked);
             }
-            let received = self.core().receive(buffer);
+            let room = buffer.len();
+            let received = self.core().receive(room, |stream| stream.read(buffer));
             if let Received::Bytes(n) = received {
                 method.set("buffer_updated");
                 protocol.buffer_updated(n);
@@ -426,5 +431,3 @@ impl Error for Fault {}
 /// After an event that said "closed", reading goes on to the end, a short read or not. This is
 /// how long it may go on for.
 const RECEIVES_PER_VISIT: usize = 16;
-/// One full buffer of the loop's, or several of the protocol's own.
-const BYTES_PER_VISIT: usize = 256 * 1024;

@@ -577,24 +577,27 @@ impl Core {
         self.ready.set(self.ready.get().without(readiness));
     }
 
-    /// Receives once.
+    /// Receives once, by `read`, which has room for so many bytes.
     #[inline]
-    pub(crate) fn receive(&self, buffer: &mut [u8]) -> Received {
+    pub(crate) fn receive(
+        &self,
+        room: usize,
+        mut read: impl FnMut(&dyn Stream) -> io::Result<usize>,
+    ) -> Received {
         self.socket.with(|socket| {
             let Some(stream) = &socket.stream else {
                 return Received::Blocked;
             };
             loop {
-                match stream.read(buffer) {
+                match read(&**stream) {
                     Ok(0) => {
                         self.forget(Readiness::READ);
                         self.read.set(self.read.get().end());
                         return Received::Eof;
                     }
                     Ok(n) => {
-                        let usual = self.usual.get();
-                        self.usual.set((n as u32).max(usual - usual / 8));
-                        let short = n < buffer.len() && stream.short_read_drains();
+                        self.note_usual(n, n == room);
+                        let short = n < room && stream.short_read_drains();
                         if short && !self.ready.get().says(Readiness::BEYOND) {
                             self.forget(Readiness::READ);
                         }
@@ -609,6 +612,13 @@ impl Core {
                 }
             }
         })
+    }
+
+    /// So many bytes have come. Where they fill the buffer there may be twice as many.
+    fn note_usual(&self, size: usize, full: bool) {
+        let size = (size as u32).saturating_mul(1 + u32::from(full));
+        let usual = self.usual.get();
+        self.usual.set(size.max(usual - usual / 8));
     }
 
     /// Whether the end of what the peer sends was seen.

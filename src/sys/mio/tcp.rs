@@ -8,7 +8,7 @@
 //! event that was under way then carries an id that nobody has any more. asyncio's counterpart:
 //! the `socket` module.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -16,6 +16,8 @@ use std::rc::Rc;
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
+use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sys::address::Address;
@@ -27,11 +29,17 @@ pub(crate) struct TcpConnection(TcpStream);
 
 impl Stream for TcpConnection {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.0).read(buffer)
+        let (n, _) = recv(&self.0, buffer, RecvFlags::empty())?;
+        Ok(n)
+    }
+
+    fn read_behind(&self, storage: &mut Vec<u8>) -> io::Result<usize> {
+        let (n, _) = recv(&self.0, spare_capacity(storage), RecvFlags::empty())?;
+        Ok(n)
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.0).write(bytes)
+        Ok(send(&self.0, bytes, SEND_FLAGS)?)
     }
 
     fn shutdown_write(&self) -> io::Result<()> {
@@ -196,6 +204,13 @@ fn prepare_accepted(accepted: &TcpStream) {
 
 /// Where it has none, a short read may have stopped at urgent data, and says nothing.
 const URGENT_DATA_IS_REPORTED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Writing to a peer that is gone is an error and no signal; where there is no flag for it, the
+/// socket has an option.
+#[cfg(not(target_vendor = "apple"))]
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// Whether an accepted socket has its listener's TCP_NODELAY.
 const NODELAY_IS_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
