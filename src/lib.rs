@@ -60,8 +60,8 @@ mod tasks;
 mod transports;
 
 pub use crate::endpoints::{
-    CreateConnection, CreateServer, Endpoint, EndpointError, ServeForever, Server,
-    create_connection, create_server,
+    ConnectionEnd, CreateConnection, CreateServer, Endpoint, EndpointError, ServeForever, Server,
+    Shutdown, ShutdownPhase, ShutdownReport, create_connection, create_server,
 };
 pub use crate::event_loop::{
     EventLoop, ExceptionContext, Handle, LoopClosed, LoopHandle, LoopStopped, NoRunningLoop,

@@ -14,7 +14,7 @@ use clap::{Parser, ValueEnum};
 use evloop::signals::{SIGINT, SIGTERM};
 use evloop::{
     LoopHandle, Protocol, Server, StreamReader, StreamWriter, Transport, Waiter, create_server,
-    get_running_loop, start_server, timeout,
+    get_running_loop, start_server,
 };
 use log::LevelFilter;
 
@@ -93,7 +93,6 @@ async fn serve(options: Options) -> io::Result<()> {
     announce(&server);
 
     signals.first.await?;
-    server.close();
     let aborted = server.clone();
     drop(handle.create_task(async move {
         if signals.second.await.is_ok() {
@@ -102,19 +101,10 @@ async fn serve(options: Options) -> io::Result<()> {
         }
     }));
     log::info!("stopping; a second signal aborts what is open");
-    if timeout(options.shutdown_timeout, server.wait_closed())
-        .await
-        .is_ok()
-    {
-        return Ok(());
-    }
-    log::info!("closing the connections that are still open");
-    server.close_clients();
-    if timeout(FLUSH_TIMEOUT, server.wait_closed()).await.is_err() {
-        // Their peers do not read what we owe them.
-        server.abort_clients();
-    }
-    server.wait_closed().await
+    let shutdown = server.shutdown().drain(options.shutdown_timeout);
+    let report = shutdown.close(FLUSH_TIMEOUT).await?;
+    log::info!("connections: {report}");
+    Ok(())
 }
 
 async fn start(options: &Options) -> io::Result<Server> {

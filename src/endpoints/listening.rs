@@ -2,9 +2,9 @@
 //!
 //! Owns: [`Listening`], a listener in the loop's table. Why: an accept can fail in more ways than
 //! a read, and none of them may end the service or spin. Invariants: a bounded number of accepts
-//! a turn; only "would block" ends a batch; out of descriptors is reported once, and then tried
-//! again when a descriptor of ours is closed and once a second, since no event will come. asyncio's
-//! counterpart: `_accept_connection`.
+//! a turn; only "would block" ends a batch, or a server that is full, which then asks for a visit;
+//! out of descriptors is reported once, and then tried again when a descriptor of ours is closed and
+//! once a second, since no event will come. asyncio's counterpart: `_accept_connection`.
 
 use std::io;
 use std::rc::Rc;
@@ -18,6 +18,8 @@ use crate::sys::{Address, Listener, Readiness, SourceId, Stream};
 
 /// What becomes of accepted sockets.
 pub(crate) trait Accept {
+    /// Whether there is a place for one more. If not, whoever makes room has the listener visited.
+    fn has_room(&self) -> bool;
     /// Takes a socket that is registered under `id`.
     fn accepted(&self, handle: &LoopHandle, accepted: Accepted);
 }
@@ -86,6 +88,9 @@ impl Listening {
         let mut accepted = false;
         let mut failure = None;
         for _ in 0..ACCEPTS_PER_TURN {
+            if !server.has_room() {
+                return Progress::Done;
+            }
             match self.accept(handle, server) {
                 Attempt::Accepted => accepted = true,
                 Attempt::Failed(error) => failure = Some(error),
@@ -258,14 +263,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::io;
     use std::net::SocketAddr;
     use std::rc::Rc;
 
     use super::{Accept, Accepted, Listening};
-    use crate::event_loop::{EventLoop, LoopHandle, Source};
-    use crate::sys::{Address, Listener, SourceId, Stream};
+    use crate::event_loop::{EventLoop, LoopHandle, Progress, Source};
+    use crate::sys::{Address, Listener, Readiness, SourceId, Stream};
 
     fn nowhere() -> Address {
         SocketAddr::from(([127, 0, 0, 1], 9)).into()
@@ -292,6 +297,10 @@ mod tests {
     struct Nobody;
 
     impl Accept for Nobody {
+        fn has_room(&self) -> bool {
+            true
+        }
+
         fn accepted(&self, _: &LoopHandle, _: Accepted) {
             unreachable!("every accept fails");
         }
@@ -338,6 +347,52 @@ mod tests {
         let again = libc::EAGAIN;
         let expected = [failed(bad), short(full)];
         assert_eq!(reports(&[bad, bad, again, full, full], 5), expected);
+    }
+
+    /// Counts the looks at a queue that has always one more.
+    #[derive(Default)]
+    struct Looked(Rc<Cell<usize>>);
+
+    impl Listener for Looked {
+        fn listen(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn accept(&self, _: SourceId) -> io::Result<(Box<dyn Stream>, Address)> {
+            self.0.set(self.0.get() + 1);
+            Err(io::Error::from_raw_os_error(libc::EPROTO))
+        }
+
+        fn local_address(&self) -> io::Result<Address> {
+            Ok(nowhere())
+        }
+    }
+
+    struct Full;
+
+    impl Accept for Full {
+        fn has_room(&self) -> bool {
+            false
+        }
+
+        fn accepted(&self, _: &LoopHandle, _: Accepted) {
+            unreachable!("nothing is accepted");
+        }
+    }
+
+    #[test]
+    fn a_listener_of_a_full_server_makes_no_system_call_whoever_knocks() {
+        let event_loop = EventLoop::new().unwrap();
+        let id = event_loop.reserve();
+        let listener = Box::new(Looked::default());
+        let looks = Rc::clone(&listener.0);
+        let listening = Listening::new(id, listener, nowhere());
+        listening.listen(Rc::new(Full)).unwrap();
+        for event in [Some(Readiness::READ), None] {
+            let progress = Rc::clone(&listening).serve(&event_loop.handle(), event);
+            assert_eq!(progress, Progress::Done);
+        }
+        assert_eq!(looks.get(), 0);
     }
 
     #[test]

@@ -14,9 +14,11 @@ mod reserved;
 mod resolve;
 mod server;
 mod server_builder;
+mod shutdown;
 
 pub use self::connect::{CreateConnection, create_connection};
 pub use self::endpoint::Endpoint;
 pub use self::error::EndpointError;
 pub use self::server::{ServeForever, Server};
 pub use self::server_builder::{CreateServer, create_server};
+pub use self::shutdown::{ConnectionEnd, Shutdown, ShutdownPhase, ShutdownReport};

@@ -2,7 +2,8 @@
 //!
 //! Owns: [`Server`]. Why: closing a server and waiting for the last of its connections are two
 //! things. Invariants: `close` stops accepting and touches no connection; whoever waits is woken
-//! when the server is closed and its last connection is over, in whichever order. asyncio's
+//! when the server is closed and its last connection is over, in whichever order; there are never
+//! more connections than its limit, and no listener sleeps over a place that is free. asyncio's
 //! counterpart: `base_events.Server`.
 
 use std::cell::RefCell;
@@ -49,6 +50,9 @@ struct State {
     life: Life,
     listening: Vec<Rc<Listening>>,
     clients: BTreeMap<SourceId, Transport>,
+    max_connections: usize,
+    /// How often a listener was let go on because there was room again.
+    made_room: usize,
     /// Somebody awaits `serve_forever`.
     forever: bool,
 }
@@ -61,8 +65,27 @@ enum Life {
     Closed,
 }
 
+impl State {
+    fn has_room(&self) -> bool {
+        self.clients.len() < self.max_connections
+    }
+
+    /// There is room again, of which no event tells the listeners. Another one is the first each
+    /// time, or those behind it would never have their turn.
+    fn let_go_on(&mut self, mut visit: impl FnMut(&Listening)) {
+        let first = self.made_room % self.listening.len().max(1);
+        let (behind, front) = self.listening.split_at(first);
+        front.iter().chain(behind).for_each(|one| visit(one));
+        self.made_room = self.made_room.wrapping_add(1);
+    }
+}
+
 impl Server {
-    pub(crate) fn new(handle: &LoopHandle, factory: ProtocolFactory) -> Self {
+    pub(crate) fn new(
+        handle: &LoopHandle,
+        factory: ProtocolFactory,
+        max_connections: usize,
+    ) -> Self {
         Self {
             inner: Rc::new_cyclic(|me| ServerInner {
                 me: me.clone(),
@@ -72,6 +95,8 @@ impl Server {
                     life: Life::Bound,
                     listening: Vec::new(),
                     clients: BTreeMap::new(),
+                    max_connections,
+                    made_room: 0,
                     forever: false,
                 }),
                 closing: WakerSet::default(),
@@ -181,6 +206,16 @@ impl Server {
         Ok(())
     }
 
+    /// The connections that are not over.
+    pub(crate) fn clients(&self) -> Vec<Transport> {
+        self.inner.clients()
+    }
+
+    /// The number of the loop that it belongs to.
+    pub(crate) fn loop_number(&self) -> u64 {
+        self.inner.handle.number()
+    }
+
     /// [`Transport::close`]s every connection of this server. Call [`close`](Self::close) first.
     /// Mirrors `Server.close_clients`.
     pub fn close_clients(&self) {
@@ -250,6 +285,10 @@ impl Drop for ServerInner {
 }
 
 impl Accept for ServerInner {
+    fn has_room(&self) -> bool {
+        self.state.with(|state| state.has_room())
+    }
+
     fn accepted(&self, handle: &LoopHandle, accepted: Accepted) {
         let made = handle.enter(|| self.factory.lend(|factory| factory()));
         let protocol = match made {
@@ -286,9 +325,15 @@ impl Owner for ServerInner {
     }
 
     fn detach(&self, transport: &Transport) {
-        let client = self
-            .state
-            .with(|state| state.clients.remove(&transport.id()));
+        let agenda = self.handle.agenda();
+        let client = self.state.with(|state| {
+            let had_room = state.has_room();
+            let client = state.clients.remove(&transport.id());
+            if !had_room {
+                state.let_go_on(|listening| agenda.visit(listening.id()));
+            }
+            client
+        });
         drop(client);
         self.wake_if_over();
     }

@@ -32,7 +32,7 @@ use crate::transports::Protocol;
 /// # Errors
 ///
 /// An [`EndpointError`], as `io::Error`: an address is taken or not ours, a name has no address.
-/// [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
+/// `InvalidInput` where there is no host, or no connection is allowed. [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
 ///
 /// ```
 /// use evloop::{Protocol, Transport, create_server};
@@ -71,8 +71,10 @@ pub fn create_server<P: Protocol>(
             backlog: DEFAULT_BACKLOG,
             reuse_address: true,
             reuse_port: false,
+            keep_alive: false,
         },
         start_serving: true,
+        max_connections: usize::MAX,
         loop_number: 0,
     }
 }
@@ -100,6 +102,7 @@ pub struct CreateServer {
     endpoint: Endpoint,
     options: ListenOptions,
     start_serving: bool,
+    max_connections: usize,
     loop_number: u64,
 }
 
@@ -124,9 +127,27 @@ impl CreateServer {
         self
     }
 
+    /// Whether the system asks now and then whether the peers of quiet connections are still there
+    /// (`SO_KEEPALIVE`); `false` by default. How often is a matter of the system: on Linux after
+    /// two hours.
+    pub fn keep_alive(mut self, keep_alive: bool) -> Self {
+        self.options.keep_alive = keep_alive;
+        self
+    }
+
     /// Whether to accept at once, or only from [`Server::start_serving`] on; `true` by default.
     pub fn start_serving(mut self, start_serving: bool) -> Self {
         self.start_serving = start_serving;
+        self
+    }
+
+    /// How many connections there may be at a time; no limit by default. asyncio has none.
+    ///
+    /// Further ones wait in the kernel, as many as the [`backlog`](Self::backlog) says: their peers
+    /// are connected and unanswered. Each connection that is over lets the next one in. Counted is
+    /// from the accept until `connection_lost` was called, so one that is being closed counts.
+    pub fn max_connections(mut self, max_connections: usize) -> Self {
+        self.max_connections = max_connections;
         self
     }
 }
@@ -138,9 +159,13 @@ impl IntoFuture for CreateServer {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let handle = loop_of(self.loop_number)?;
+            if self.max_connections == 0 {
+                let message = "max_connections must be positive";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
             let addresses = addresses(&handle, &self.endpoint).await?;
             let bound = bind_all(&handle, &addresses, &self.options)?;
-            let server = Server::new(&handle, self.factory);
+            let server = Server::new(&handle, self.factory, self.max_connections);
             for bound in bound {
                 server.add(bound.into_listening(&handle));
             }
@@ -219,20 +244,26 @@ fn bind_all(
             // The port that the system picked for one address is taken on another.
             Err((_, true)) if attempts < PORT_ATTEMPTS => {}
             Err((error, _)) => return Err(error.into()),
-            Ok(bound) => return Ok(bound),
+            Ok((bound, missing)) => {
+                if !missing.is_empty() {
+                    log::warn!("not served: {}", EndpointError::of(missing));
+                }
+                return Ok(bound);
+            }
         }
     }
 }
 
-/// Binds all or none. The error says whether another port may do.
+/// Binds all or none, but for what the machine lacks, which is told beside it. The error says
+/// whether another port may do.
 fn bind_once(
     handle: &LoopHandle,
     wanted: &[Wanted],
     options: &ListenOptions,
-) -> Result<Vec<Bound>, (EndpointError, bool)> {
+) -> Result<(Vec<Bound>, Vec<EndpointError>), (EndpointError, bool)> {
     let mut bound: Vec<Bound> = Vec::new();
     let mut picked = None;
-    let mut missing = None;
+    let mut missing = Vec::new();
     for Wanted { address, optional } in wanted {
         let mut address = *address;
         let follows = address.port() == 0 && picked.is_some();
@@ -246,8 +277,7 @@ fn bind_once(
                 bound.push(socket);
             }
             Err(source) if *optional && is_missing_family(&source) => {
-                log::info!("not serving {address}: {source}");
-                missing = Some(EndpointError::Bind { address, source });
+                missing.push(EndpointError::Bind { address, source });
             }
             Err(source) => {
                 let retry = follows && source.kind() == io::ErrorKind::AddrInUse;
@@ -255,9 +285,10 @@ fn bind_once(
             }
         }
     }
-    match missing {
-        Some(error) if bound.is_empty() => Err((error, false)),
-        _ => Ok(bound),
+    if bound.is_empty() {
+        Err((EndpointError::of(missing), false))
+    } else {
+        Ok((bound, missing))
     }
 }
 
@@ -303,6 +334,7 @@ mod tests {
         backlog: 8,
         reuse_address: true,
         reuse_port: false,
+        keep_alive: false,
     };
 
     /// Set aside for documentation (RFC 5737), so it is nobody's: stands for the address of a

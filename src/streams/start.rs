@@ -107,9 +107,19 @@ impl StartServer {
         self.with(|server| server.reuse_port(reuse_port))
     }
 
+    /// [`CreateServer::keep_alive`].
+    pub fn keep_alive(self, keep_alive: bool) -> Self {
+        self.with(|server| server.keep_alive(keep_alive))
+    }
+
     /// [`CreateServer::start_serving`].
     pub fn start_serving(self, start_serving: bool) -> Self {
         self.with(|server| server.start_serving(start_serving))
+    }
+
+    /// [`CreateServer::max_connections`].
+    pub fn max_connections(self, max_connections: usize) -> Self {
+        self.with(|server| server.max_connections(max_connections))
     }
 
     fn with(mut self, change: impl FnOnce(CreateServer) -> CreateServer) -> Self {

@@ -100,6 +100,8 @@ pub(crate) struct ListenOptions {
     pub(crate) reuse_address: bool,
     /// `SO_REUSEPORT`.
     pub(crate) reuse_port: bool,
+    /// `SO_KEEPALIVE`, of the connections that are accepted.
+    pub(crate) keep_alive: bool,
 }
 
 /// What to look up.

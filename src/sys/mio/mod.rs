@@ -168,6 +168,7 @@ mod tests {
         backlog: 16,
         reuse_address: true,
         reuse_port: false,
+        keep_alive: false,
     };
 
     fn loopback(port: u16) -> Address {

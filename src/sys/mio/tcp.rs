@@ -139,6 +139,10 @@ pub(crate) fn bind(at: SocketAddr, how: &ListenOptions) -> io::Result<TcpListene
     if how.reuse_port {
         socket.set_reuse_port(true)?;
     }
+    if how.keep_alive {
+        // Every system hands it down to what is accepted, so no accept needs a call for it.
+        socket.set_keepalive(true)?;
+    }
     if at.is_ipv6() {
         // Systems differ in their default, and a socket for both families would collide with the
         // one for IPv4 that a server on all interfaces opens beside it.
@@ -236,6 +240,7 @@ mod tests {
         backlog: 16,
         reuse_address: true,
         reuse_port: false,
+        keep_alive: false,
     };
 
     #[test]
@@ -305,6 +310,24 @@ mod tests {
             bind_and_listen(taken, &OPTIONS).unwrap_err().kind(),
             io::ErrorKind::AddrInUse
         );
+    }
+
+    #[test]
+    fn an_accepted_socket_is_kept_alive_if_its_listener_was_told_so() {
+        let poll = Poll::new().unwrap();
+        for keep_alive in [false, true] {
+            let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let how = ListenOptions {
+                keep_alive,
+                ..OPTIONS
+            };
+            let listener = bind_and_listen(at, &how).unwrap();
+            let _client =
+                start_connect(poll.registry(), CLIENT, listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = accept_from(&listener, poll.registry(), ACCEPTED).unwrap();
+            let socket = SockRef::from(&accepted.0);
+            assert_eq!(socket.keepalive().unwrap(), keep_alive);
+        }
     }
 
     #[test]

@@ -1,0 +1,216 @@
+//! `max_connections`: who has to wait, where, and for how long.
+
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+use evloop::{
+    Endpoint, Server, SockName, StreamReader, StreamWriter, Transport, create_server, start_server,
+};
+
+use crate::common::trace::Trace;
+use crate::common::{Peer, in_thread, run, turns, within};
+use crate::probe::{Call, Probe, block};
+
+/// A server whose connections are traced, and their transports.
+async fn limited(
+    trace: &Trace,
+    endpoint: impl Into<Endpoint>,
+    limit: usize,
+) -> (Server, Rc<RefCell<Vec<Transport>>>) {
+    let transports = Rc::new(RefCell::new(Vec::new()));
+    let (trace, all) = (trace.clone(), Rc::clone(&transports));
+    let factory = move || {
+        let all = Rc::clone(&all);
+        Probe::new(&trace).doing(move |call, transport| {
+            if let Call::Made = call {
+                all.borrow_mut().push(transport.clone());
+            }
+        })
+    };
+    let server = create_server(factory, endpoint).max_connections(limit);
+    (server.await.unwrap(), transports)
+}
+
+fn connect(server: &Server) -> Peer {
+    Peer::connect(server.sockets()[0].as_inet().unwrap())
+}
+
+#[test]
+fn beyond_the_limit_a_client_waits_until_another_one_is_gone() {
+    run(async {
+        let trace = Trace::default();
+        let (server, _) = limited(&trace, ("127.0.0.1", 0), 2).await;
+        let (first, second) = (connect(&server), connect(&server));
+        trace.until_count("made", 2).await;
+        // The kernel has it, and what it sends.
+        let third = connect(&server);
+        third.send(b"third");
+        second.send(b"second");
+        trace.until("data second").await;
+        turns(5).await;
+        assert_eq!(trace, ["made", "made", "data second"]);
+        first.finish();
+        trace.until("data third").await;
+        let expected = ["made", "made", "data second", "eof", "lost", "made"];
+        assert_eq!(trace.lines()[..6], expected);
+        // And so on.
+        let fourth = connect(&server);
+        second.finish();
+        trace.until_count("made", 4).await;
+        drop((third, fourth));
+    });
+}
+
+#[test]
+fn a_crowd_is_served_through_one_place_one_after_the_other() {
+    run(async {
+        let trace = Trace::default();
+        let (server, _) = limited(&trace, ("127.0.0.1", 0), 1).await;
+        let peers: Vec<_> = (0..20).map(|_| connect(&server)).collect();
+        for (i, peer) in peers.iter().enumerate() {
+            trace.until_count("made", i + 1).await;
+            assert_eq!((trace.count("made"), trace.count("lost")), (i + 1, i));
+            peer.finish();
+        }
+        trace.until_count("lost", peers.len()).await;
+    });
+}
+
+#[test]
+fn a_connection_that_is_being_closed_keeps_its_place_until_it_is_over() {
+    run(async {
+        let trace = Trace::default();
+        let (server, transports) = limited(&trace, ("127.0.0.1", 0), 1).await;
+        let _slow = connect(&server);
+        trace.until("made").await;
+        let transport = transports.borrow()[0].clone();
+        block(&transport);
+        transport.close();
+        let _next = connect(&server);
+        turns(5).await;
+        assert_eq!(trace, ["made"]);
+        transport.abort();
+        trace.until_count("made", 2).await;
+        assert_eq!(trace, ["made", "lost", "made"]);
+    });
+}
+
+#[test]
+fn a_client_that_gives_up_while_it_waits_takes_no_place_for_long() {
+    run(async {
+        let trace = Trace::default();
+        let (server, _) = limited(&trace, ("127.0.0.1", 0), 1).await;
+        let first = connect(&server);
+        trace.until("made").await;
+        drop(connect(&server));
+        connect(&server).reset();
+        let last = connect(&server);
+        last.send(b"last");
+        first.finish();
+        trace.until("data last").await;
+    });
+}
+
+/// Else those who wait at the second address would wait as long as somebody waits at the first.
+#[test]
+fn every_listener_has_its_turn() {
+    run(async {
+        let trace = Trace::default();
+        let hosts = (["127.0.0.1", "127.0.0.2"], 0);
+        let (server, transports) = limited(&trace, hosts, 1).await;
+        let sockets = server.sockets();
+        let to = |i: usize| Peer::connect(sockets[i].as_inet().unwrap());
+        let _peers: Vec<_> = (0..4).flat_map(|_| [to(0), to(1)]).collect();
+        let mut served = [0; 2];
+        for made in 1..=4 {
+            trace.until_count("made", made).await;
+            let transport = transports.borrow()[made - 1].clone();
+            let at = transport.get_extra_info(SockName).unwrap();
+            served[usize::from(at == sockets[1])] += 1;
+            transport.abort();
+        }
+        assert!(served[0] > 0 && served[1] > 0, "{served:?}");
+    });
+}
+
+/// The place of a connection without a protocol is free at once.
+#[test]
+fn a_factory_that_panics_takes_no_place() {
+    run(async {
+        let trace = Trace::default();
+        trace.catch_reports();
+        let made = trace.clone();
+        let mut calls = 0;
+        let factory = move || {
+            calls += 1;
+            assert!(calls > 2, "no protocol today");
+            Probe::new(&made)
+        };
+        let server = create_server(factory, ("127.0.0.1", 0)).max_connections(1);
+        let server = server.await.unwrap();
+        let _peers = [connect(&server), connect(&server), connect(&server)];
+        trace.until("made").await;
+        let report = "report: Exception in protocol factory: panicked: no protocol today";
+        assert_eq!(trace, [report, report, "made"]);
+    });
+}
+
+#[test]
+fn those_who_wait_are_reset_when_the_server_is_closed() {
+    run(async {
+        let trace = Trace::default();
+        let (server, _) = limited(&trace, ("127.0.0.1", 0), 1).await;
+        let first = connect(&server);
+        trace.until("made").await;
+        let waiting = connect(&server);
+        server.close();
+        let outcome = in_thread(move || waiting.receive_all_or_error()).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        first.finish();
+        within("the last connection", server.wait_closed())
+            .await
+            .unwrap();
+        assert_eq!(trace, ["made", "eof", "lost"]);
+    });
+}
+
+#[test]
+fn a_server_of_streams_has_the_limit_too() {
+    run(async {
+        let trace = Trace::default();
+        let said = trace.clone();
+        let callback = move |mut reader: StreamReader, writer: StreamWriter| {
+            let said = said.clone();
+            async move {
+                said.say("begins");
+                let line = reader.readline().await?;
+                writer.write(line);
+                said.say("ends");
+                writer.drain().await
+            }
+        };
+        let server = start_server(callback, ("127.0.0.1", 0))
+            .max_connections(1)
+            .await
+            .unwrap();
+        let peers: Vec<_> = (0..3).map(|_| connect(&server)).collect();
+        for (i, peer) in peers.into_iter().enumerate() {
+            trace.until_count("begins", i + 1).await;
+            assert_eq!((trace.count("begins"), trace.count("ends")), (i + 1, i));
+            peer.send(b"hello\n");
+            assert_eq!(in_thread(move || peer.receive_all()).await, b"hello\n");
+        }
+    });
+}
+
+#[test]
+fn a_limit_of_none_is_invalid_input_and_named() {
+    run(async {
+        let factory = || Probe::new(&Trace::default());
+        let server = create_server(factory, ("127.0.0.1", 0)).max_connections(0);
+        let error = server.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("max_connections"), "{error}");
+    });
+}
