@@ -143,6 +143,7 @@ fn arguments_that_make_no_sense_give_the_usage() {
         ("tcp_echo_server", &["1", "2"]),
         ("tcp_echo_server_protocol", &["--port", "many"]),
         ("chat", &["--port", "-1"]),
+        ("graceful_shutdown", &["--port"]),
         ("proxy", &[]),
         ("proxy", &["0"]),
         ("proxy", &["0", "127.0.0.1"]),
@@ -632,6 +633,45 @@ fn proxy_makes_a_reset_on_one_side_an_end_on_the_other() {
     assert!(end.is_err() || rest.is_empty(), "{rest:?}");
     proxy.interrupt();
     assert_eq!(proxy.wait().code, Some(0));
+}
+
+// ---------------------------------------------------------------- graceful_shutdown
+
+#[test]
+fn graceful_shutdown_lets_work_be_done_and_closes_who_does_nothing() {
+    let mut server = Program::example("graceful_shutdown", &["--port", "0"]);
+    let address = server.serving_on();
+    let [worker, idle] = [(); 2].map(|()| {
+        let client = Peer::connect(address);
+        client.send(b"0\n");
+        assert_eq!(client.receive(16), b"done after 0 ms\n");
+        client
+    });
+    idle.send(b"a lot\n");
+    assert!(idle.receive(8).starts_with(b"invalid"));
+    let names = [&worker, &idle].map(|client| client.0.local_addr().expect("an address"));
+
+    worker.send(b"300\n");
+    server.interrupt();
+    assert_eq!(server.line(), "Stopping");
+    assert_eq!(worker.receive_all(), b"done after 300 ms\n");
+    idle.receive_all();
+    let expected = format!(
+        "Serving on {address}\nStopping\n{} ended in time\n{} was closed\n\
+         1 ended in time, 1 closed, 0 aborted\n",
+        names[0], names[1]
+    );
+    assert_eq!(server.wait(), good(expected));
+}
+
+#[test]
+fn graceful_shutdown_without_clients_ends_at_once() {
+    let mut server = Program::example("graceful_shutdown", &["--port", "0"]);
+    let address = server.serving_on();
+    server.interrupt();
+    let expected =
+        format!("Serving on {address}\nStopping\n0 ended in time, 0 closed, 0 aborted\n");
+    assert_eq!(server.wait(), good(expected));
 }
 
 // ---------------------------------------------------------------- the futures crate

@@ -176,7 +176,7 @@ impl fmt::Display for ShutdownReport {
         let count = |phase| self.ended_in(phase).count();
         write!(
             f,
-            "{} ended in time, {} were closed, {} were aborted",
+            "{} ended in time, {} closed, {} aborted",
             count(ShutdownPhase::Drain),
             count(ShutdownPhase::Close),
             count(ShutdownPhase::Abort),

@@ -28,7 +28,7 @@ fn kib(process: u32, file: &str, name: &str) -> usize {
 
 /// Resident memory, counted page by page: the sum in `status` may lag behind.
 #[track_caller]
-fn resident_kib(process: u32) -> usize {
+pub(crate) fn resident_kib(process: u32) -> usize {
     kib(process, "smaps_rollup", "Rss:")
 }
 
@@ -58,7 +58,7 @@ const TICKS_PER_SECOND: u64 = 100;
 // Many clients.
 
 /// A process with many connections. This one may have too few descriptors for them.
-struct Crowd {
+pub(crate) struct Crowd {
     _process: Running,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -66,7 +66,7 @@ struct Crowd {
 
 impl Crowd {
     #[track_caller]
-    fn of(server: &EchoServer) -> Self {
+    pub(crate) fn of(server: &EchoServer) -> Self {
         let mut command = Command::new("python3");
         command
             .arg(script("crowd.py"))
@@ -84,12 +84,18 @@ impl Crowd {
     }
 
     #[track_caller]
-    fn open(&mut self, connections: usize) {
+    pub(crate) fn open(&mut self, connections: usize) {
         self.ask(&format!("open {connections}"), "opened");
     }
 
+    /// All at once, and each answer is looked at.
     #[track_caller]
-    fn close(&mut self) {
+    pub(crate) fn echo(&mut self) {
+        self.ask("echo", "echoed");
+    }
+
+    #[track_caller]
+    pub(crate) fn close(&mut self) {
         self.ask("close", "closed");
     }
 

@@ -10,4 +10,6 @@ mod command_line;
 mod cost;
 mod process;
 mod server;
+#[cfg(target_os = "linux")]
+mod serving;
 mod signals;

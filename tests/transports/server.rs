@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream};
 
 use evloop::{EndpointError, PeerName, SockName, create_server};
+#[cfg(target_os = "linux")]
+use socket2::{Domain, Socket, Type};
 
 use crate::common::own_process::{self, descriptors};
 use crate::common::trace::Trace;
@@ -216,19 +218,76 @@ fn a_bound_server_can_be_closed_before_it_serves() {
     });
 }
 
+/// Linux keeps one connection more than the backlog, and answers no further one.
+#[cfg(target_os = "linux")]
+#[test]
+fn as_many_connections_as_the_backlog_says_wait_in_the_kernel() {
+    run(async {
+        for backlog in [1, 6] {
+            let server = create_server(quiet, ("127.0.0.1", 0)).backlog(backlog);
+            let server = server.await.unwrap();
+            let address = server.sockets()[0].as_inet().unwrap();
+            // No turn passes meanwhile, so nobody is accepted.
+            let sockets: Vec<_> = (0..12)
+                .map(|_| {
+                    let kind = Type::STREAM.nonblocking();
+                    let socket = Socket::new(Domain::IPV4, kind, None).unwrap();
+                    let _ = socket.connect(&address.into());
+                    socket
+                })
+                .collect();
+            let connected = sockets.iter().filter(|socket| socket.peer_addr().is_ok());
+            assert_eq!(connected.count(), backlog as usize + 1);
+        }
+    });
+}
+
 #[test]
 fn an_address_can_be_served_again_right_after_close() {
     run(async {
-        let server = create_server(quiet, ("127.0.0.1", 0)).await.unwrap();
+        let trace = Trace::default();
+        let made = trace.clone();
+        let factory = move || Probe::new(&made);
+        let server = create_server(factory, ("127.0.0.1", 0)).await.unwrap();
         let address = server.sockets()[0].as_inet().unwrap();
         let peer = Peer::connect(address);
+        trace.until("made").await;
         server.close();
         server.close_clients();
         in_thread(move || drop(peer.receive_all_or_error())).await;
         server.wait_closed().await.unwrap();
         // Our end closed first, so the old connection lingers on this address.
+        let strict = create_server(quiet, address).reuse_address(false).await;
+        assert_eq!(strict.unwrap_err().kind(), ErrorKind::AddrInUse);
         let server = create_server(quiet, address).await.unwrap();
         assert_eq!(server.sockets()[0].as_inet(), Some(address));
+    });
+}
+
+/// What the system says of a connection: of one that is kept alive it tells the time until it asks.
+#[cfg(target_os = "linux")]
+#[test]
+fn keep_alive_is_a_matter_of_each_connection() {
+    run(async {
+        for keep_alive in [false, true] {
+            let trace = Trace::default();
+            let made = trace.clone();
+            let server = create_server(move || Probe::new(&made), ("127.0.0.1", 0))
+                .keep_alive(keep_alive)
+                .await
+                .unwrap();
+            let port = server.sockets()[0].port().unwrap();
+            let peer = Peer::connect(([127, 0, 0, 1], port).into());
+            trace.until("made").await;
+            let ends = format!(
+                "0100007F:{port:04X} 0100007F:{:04X} 01 ",
+                peer.0.local_addr().unwrap().port()
+            );
+            let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let line = table.lines().find(|line| line.contains(&ends)).unwrap();
+            let timer = line.split_whitespace().nth(5).unwrap();
+            assert_eq!(timer.starts_with("02:"), keep_alive, "{line}");
+        }
     });
 }
 

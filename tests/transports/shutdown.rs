@@ -129,7 +129,7 @@ fn each_connection_is_in_the_report_with_the_phase_in_which_it_ended() {
         assert_eq!(
             report.to_string(),
             format!(
-                "2 ended in time, 1 were closed, 1 were aborted: \
+                "2 ended in time, 1 closed, 1 aborted: \
                  {stuck_name} was aborted with {unsent} bytes unsent"
             )
         );
@@ -152,10 +152,7 @@ fn without_a_connection_it_is_over_at_once() {
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
         // Again, of a server that is closed.
         let report = served.server.shutdown().await.unwrap();
-        assert_eq!(
-            report.to_string(),
-            "0 ended in time, 0 were closed, 0 were aborted"
-        );
+        assert_eq!(report.to_string(), "0 ended in time, 0 closed, 0 aborted");
     });
 }
 
