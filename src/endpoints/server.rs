@@ -177,7 +177,8 @@ impl Server {
 
     /// Stops accepting and closes the listening sockets, at once; a connection that nobody has
     /// accepted is reset by the system. Connections go on: see
-    /// [`close_clients`](Self::close_clients). Mirrors `Server.close`.
+    /// [`close_clients`](Self::close_clients), and [`shutdown`](Self::shutdown) for all of it in
+    /// one. Mirrors `Server.close`.
     pub fn close(&self) {
         self.inner.close();
         self.inner.closing.wake_all();

@@ -12,6 +12,7 @@ mod handlers;
 mod large;
 mod leaks;
 mod peers;
+mod programs;
 mod reader;
 mod rebuilt;
 mod separators;
