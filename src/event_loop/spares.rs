@@ -161,14 +161,11 @@ mod tests {
         });
         assert_eq!(kept, (MOST / LARGEST, MOST));
         // What is not taken any more gives way to what is.
-        let address = {
-            let storage = Vec::with_capacity(LARGEST / 2);
-            let address = storage.as_ptr();
-            spares.give(storage);
-            address
-        };
+        let storage = vec![1; LARGEST / 2];
+        let address = storage.as_ptr().addr();
+        spares.give(storage);
         assert_eq!(spares.0.with(|stock| stock.bytes), MOST - LARGEST / 2);
-        assert_eq!(spares.take(LARGEST / 2).as_ptr(), address);
+        assert_eq!(spares.take(LARGEST / 2).as_ptr().addr(), address);
         spares.clear();
         assert_eq!(spares.0.with(|stock| stock.bytes), 0);
     }
