@@ -264,7 +264,7 @@ impl Watch {
     fn write_down(self, report: &mut ShutdownReport) {
         let phase = self.phase;
         for (transport, unsent) in self.open {
-            if let Some(loss) = transport.core().loss() {
+            if transport.core().is_lost() {
                 report.ends.push(ConnectionEnd {
                     peer: transport.get_extra_info(PeerName),
                     phase,
@@ -273,7 +273,7 @@ impl Watch {
                     } else {
                         0
                     },
-                    error: loss.error(),
+                    error: transport.core().error(),
                 });
             }
         }

@@ -10,6 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use slab::Slab;
 
@@ -129,6 +130,12 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// Nothing of it.
+    pub(crate) const NONE: Self = Self {
+        start: 0,
+        length: 0,
+    };
+
     /// The first `length` bytes.
     pub(crate) fn first(length: usize) -> Self {
         Self {
@@ -139,6 +146,10 @@ impl Part {
 
     pub(crate) fn len(self) -> usize {
         self.length as usize
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.length == 0
     }
 }
 
@@ -194,12 +205,13 @@ impl Scratch {
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     entries: RefCell<Slab<Entry<T>>>,
-    generation: Cell<u64>,
+    generation: Cell<NonZeroU64>,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
-    generation: u64,
+    /// Not zero: slab marks its empty places there, and an entry is smaller for it.
+    generation: NonZeroU64,
     value: Option<T>,
 }
 
@@ -207,20 +219,20 @@ impl<T> Table<T> {
     pub(crate) const fn new() -> Self {
         Self {
             entries: RefCell::new(Slab::new()),
-            generation: Cell::new(0),
+            generation: Cell::new(NonZeroU64::MIN),
         }
     }
 
     /// Makes a key that has no value yet.
     pub(crate) fn reserve(&self) -> u64 {
-        let generation = self.generation.get() & GENERATION_MASK;
-        self.generation.set(generation + 1);
+        let generation = self.generation.get();
+        self.generation.set(next(generation));
         let index = self.entries.borrow_mut().insert(Entry {
             generation,
             value: None,
         });
         debug_assert!(index < 1 << INDEX_BITS);
-        generation << INDEX_BITS | index as u64
+        generation.get() << INDEX_BITS | index as u64
     }
 
     /// Puts a value under a reserved key and gives back what was there, or the value itself if
@@ -228,7 +240,7 @@ impl<T> Table<T> {
     #[must_use = "what was there may be the user's: drop it where nothing is borrowed"]
     pub(crate) fn put(&self, key: u64, value: T) -> Option<T> {
         match self.entries.borrow_mut().get_mut(index(key)) {
-            Some(entry) if entry.generation == generation(key) => entry.value.replace(value),
+            Some(entry) if entry.generation.get() == generation(key) => entry.value.replace(value),
             _ => Some(value),
         }
     }
@@ -236,7 +248,7 @@ impl<T> Table<T> {
     /// Takes the value out; the key stays reserved.
     pub(crate) fn take(&self, key: u64) -> Option<T> {
         match self.entries.borrow_mut().get_mut(index(key)) {
-            Some(entry) if entry.generation == generation(key) => entry.value.take(),
+            Some(entry) if entry.generation.get() == generation(key) => entry.value.take(),
             _ => None,
         }
     }
@@ -245,7 +257,9 @@ impl<T> Table<T> {
     pub(crate) fn remove(&self, key: u64) -> Option<T> {
         let mut entries = self.entries.borrow_mut();
         match entries.get(index(key)) {
-            Some(entry) if entry.generation == generation(key) => entries.remove(index(key)).value,
+            Some(entry) if entry.generation.get() == generation(key) => {
+                entries.remove(index(key)).value
+            }
             _ => None,
         }
     }
@@ -256,7 +270,7 @@ impl<T> Table<T> {
             .entries
             .borrow()
             .iter()
-            .map(|(index, entry)| entry.generation << INDEX_BITS | index as u64)
+            .map(|(index, entry)| entry.generation.get() << INDEX_BITS | index as u64)
             .collect();
         keys.sort_unstable();
         keys
@@ -267,7 +281,7 @@ impl<T: Clone> Table<T> {
     /// A copy of the value. `T::clone` must be ours (an `Rc`): it runs under the borrow.
     pub(crate) fn get(&self, key: u64) -> Option<T> {
         match self.entries.borrow().get(index(key)) {
-            Some(entry) if entry.generation == generation(key) => entry.value.clone(),
+            Some(entry) if entry.generation.get() == generation(key) => entry.value.clone(),
             _ => None,
         }
     }
@@ -279,6 +293,11 @@ fn index(key: u64) -> usize {
 
 fn generation(key: u64) -> u64 {
     key >> INDEX_BITS
+}
+
+/// The generation after this one; after the last one the first.
+fn next(generation: NonZeroU64) -> NonZeroU64 {
+    NonZeroU64::new((generation.get() + 1) & GENERATION_MASK).unwrap_or(NonZeroU64::MIN)
 }
 
 /// 64 million values at a time, and at a million new ones a second the counter lasts for three

@@ -79,7 +79,7 @@ impl LoopHandle {
 
     /// A handle that other threads may use.
     pub fn threadsafe(&self) -> ThreadsafeHandle {
-        ThreadsafeHandle::new(self.inner.agenda.number, &self.inner.remote)
+        ThreadsafeHandle::new(&self.inner.remote)
     }
 
     /// The loop's monotonic clock, now. Mirrors `loop.time`.

@@ -282,12 +282,22 @@ impl LoopHandle {
 /// left a note settle all the same: what they have to send may stand in a buffer that is lent.
 struct StepGuard<'a>(&'a LoopHandle);
 
-impl Drop for StepGuard<'_> {
-    fn drop(&mut self) {
-        let agenda = &*self.0.inner.agenda;
-        while agenda.has_notes() {
+impl StepGuard<'_> {
+    #[cold]
+    fn settle_the_others(&self) {
+        while self.0.inner.agenda.has_notes() {
             // One panic is on its way already.
             drop(catch(|| self.0.settle_all()));
+        }
+    }
+}
+
+impl Drop for StepGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let agenda = &*self.0.inner.agenda;
+        if agenda.has_notes() {
+            self.settle_the_others();
         }
         agenda.stepping.set(false);
     }

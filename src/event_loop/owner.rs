@@ -120,7 +120,7 @@ impl EventLoop {
         let dropped = {
             let handle = &self.handle;
             let mut future = pin!(Some(future.into_future()));
-            let own = OwnWaker::new(TaskId::ROOT, handle.number(), &handle.inner.remote);
+            let own = OwnWaker::new(TaskId::ROOT, &handle.inner.remote);
             let mut root = || {
                 if outcome.is_some() {
                     return;

@@ -189,7 +189,7 @@ impl LoopHandle {
                 own.serve(id);
                 own
             }
-            None => OwnWaker::new(id, self.number(), &self.inner.remote),
+            None => OwnWaker::new(id, &self.inner.remote),
         }
     }
 

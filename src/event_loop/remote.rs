@@ -23,6 +23,7 @@ pub(crate) enum Message {
 }
 
 pub(crate) struct Remote {
+    loop_number: u64,
     inbox: Mutex<Inbox>,
     /// There may be something in the inbox. Spares the loop a lock in every turn.
     pending: AtomicBool,
@@ -37,8 +38,9 @@ struct Inbox {
 }
 
 impl Remote {
-    pub(crate) fn new(wakeup: Arc<dyn Wakeup>) -> Self {
+    pub(crate) fn new(loop_number: u64, wakeup: Arc<dyn Wakeup>) -> Self {
         Self {
+            loop_number,
             inbox: Mutex::new(Inbox {
                 messages: Vec::new(),
                 wakeup: Some(wakeup),
@@ -46,6 +48,11 @@ impl Remote {
             pending: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
         }
+    }
+
+    /// The number of the loop that this leads to.
+    pub(crate) fn loop_number(&self) -> u64 {
+        self.loop_number
     }
 
     /// Hands a message to the loop, and gives it back if the loop is closed: a callback is then
@@ -143,7 +150,7 @@ mod tests {
     #[test]
     fn a_sleeper_is_woken_once_however_many_messages_come() {
         let count = Arc::new(Count::default());
-        let remote = Remote::new(Arc::clone(&count) as Arc<dyn Wakeup>);
+        let remote = Remote::new(1, Arc::clone(&count) as Arc<dyn Wakeup>);
         assert!(remote.prepare_sleep());
         for _ in 0..10 {
             assert!(remote.push(Message::Wake(TaskId(1))).is_ok());
@@ -164,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_closed_loop_gives_messages_back() {
-        let remote = Remote::new(Arc::new(Count::default()));
+        let remote = Remote::new(1, Arc::new(Count::default()));
         assert!(remote.push(Message::Wake(TaskId(1))).is_ok());
         assert_eq!(remote.close().len(), 1);
         assert!(remote.push(Message::Wake(TaskId(1))).is_err());

@@ -165,7 +165,8 @@ mod tests {
         let address = storage.as_ptr().addr();
         spares.give(storage);
         assert_eq!(spares.0.with(|stock| stock.bytes), MOST - LARGEST / 2);
-        assert_eq!(spares.take(LARGEST / 2).as_ptr().addr(), address);
+        let taken = spares.take(LARGEST / 2);
+        assert_eq!(taken.as_ptr().addr(), address);
         spares.clear();
         assert_eq!(spares.0.with(|stock| stock.bytes), 0);
     }

@@ -215,9 +215,10 @@ pub(crate) struct Job {
 impl LoopInner {
     pub(super) fn new(driver: Box<dyn Driver>) -> Self {
         let now = driver.now();
-        let remote = Arc::new(Remote::new(driver.waker()));
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let remote = Arc::new(Remote::new(number, driver.waker()));
         Self {
-            agenda: Rc::new(Agenda::new(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed))),
+            agenda: Rc::new(Agenda::new(number)),
             driver: Shared::new(Some(driver)),
             timers: Shared::new(TimerQueue::default()),
             sources: Table::new(),

@@ -33,14 +33,12 @@ use crate::event_loop::state::get_running_loop;
 /// ```
 #[derive(Clone, Debug)]
 pub struct ThreadsafeHandle {
-    loop_number: u64,
     remote: Arc<Remote>,
 }
 
 impl ThreadsafeHandle {
-    pub(super) fn new(loop_number: u64, remote: &Arc<Remote>) -> Self {
+    pub(super) fn new(remote: &Arc<Remote>) -> Self {
         Self {
-            loop_number,
             remote: Arc::clone(remote),
         }
     }
@@ -56,7 +54,7 @@ impl ThreadsafeHandle {
         &self,
         callback: impl FnOnce() + Send + 'static,
     ) -> Result<(), LoopClosed> {
-        if running::is_current(self.loop_number) {
+        if running::is_current(self.remote.loop_number()) {
             // At home: the same queue as `call_soon`, so that the two keep their order.
             let handle = get_running_loop().map_err(|_| LoopClosed)?;
             return handle.call_soon_threadsafe(callback);

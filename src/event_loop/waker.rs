@@ -18,17 +18,15 @@ use crate::event_loop::running;
 pub(crate) struct TaskWaker {
     /// Changes only while nobody but the loop holds this.
     id: AtomicU64,
-    loop_number: u64,
     /// The task is in a queue and has not been polled since.
     queued: AtomicBool,
     remote: Arc<Remote>,
 }
 
 impl TaskWaker {
-    fn new(id: TaskId, loop_number: u64, remote: &Arc<Remote>) -> Arc<Self> {
+    fn new(id: TaskId, remote: &Arc<Remote>) -> Arc<Self> {
         Arc::new(Self {
             id: AtomicU64::new(id.0),
-            loop_number,
             queued: AtomicBool::new(true),
             remote: Arc::clone(remote),
         })
@@ -52,8 +50,8 @@ pub(crate) struct OwnWaker {
 }
 
 impl OwnWaker {
-    pub(crate) fn new(id: TaskId, loop_number: u64, remote: &Arc<Remote>) -> Self {
-        let flags = TaskWaker::new(id, loop_number, remote);
+    pub(crate) fn new(id: TaskId, remote: &Arc<Remote>) -> Self {
+        let flags = TaskWaker::new(id, remote);
         let waker = Waker::from(Arc::clone(&flags));
         Self { waker, flags }
     }
@@ -80,7 +78,7 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if running::is_current(self.loop_number) {
+        if running::is_current(self.remote.loop_number()) {
             // A remote wake may set the flag between these two; it has then sent a message of
             // its own, and the worst that follows is one poll too many.
             if !self.queued.load(Ordering::Relaxed) {

@@ -2,7 +2,7 @@
 //!
 //! Owns: the received bytes and the memory of the last fruitless search. Why: a line that comes in
 //! many pieces is asked for after each of them, and must cost its own length once, not once for
-//! each piece. Invariants: no match of `sought` starts before `scanned`; bytes leave only by a call
+//! each piece. Invariants: no match of what was sought starts before `scanned`; bytes leave only by a call
 //! that consumes, never by a search, so whoever gives up waiting loses nothing; the storage of an
 //! empty buffer is reclaimed. asyncio's counterpart: `StreamReader._buffer`, and the loop inside
 //! `readuntil` with its local `offset`.
@@ -15,10 +15,16 @@ use crate::sansio::byte_queue::ByteQueue;
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
     arrived: ByteQueue,
-    /// The separators that `scanned` speaks of, each behind its length.
-    sought: Box<[u8]>,
+    /// The last fruitless search. Apart, since most streams wait with nothing to search.
+    scan: Option<Box<Scan>>,
+}
+
+#[derive(Debug)]
+struct Scan {
     /// How many bytes at the front cannot start a match, however much more arrives.
     scanned: usize,
+    /// The separators that this is about, each behind its length.
+    sought: Vec<u8>,
 }
 
 /// What a search for a separator found out.
@@ -101,10 +107,9 @@ impl ReadBuffer {
             !separators.is_empty() && !separators.contains(&&b""[..]),
             "an empty separator is everywhere"
         );
-        let from = if self.has_sought(separators) {
-            self.scanned
-        } else {
-            0
+        let from = match &self.scan {
+            Some(scan) if scan.is_for(separators) => scan.scanned,
+            _ => 0,
         };
         if let Some(found) = find(self.as_slice(), separators, from) {
             // Not remembered: a line that is found is consumed next, as a rule.
@@ -132,21 +137,37 @@ impl ReadBuffer {
     }
 
     fn remember(&mut self, separators: &[&[u8]], scanned: usize) {
-        self.scanned = scanned;
-        // Nothing scanned is true of every separator; a reader that waits on an empty buffer
-        // must not cost an allocation.
-        if scanned > 0 && !self.has_sought(separators) {
-            let mut sought = Vec::new();
-            for separator in separators {
-                sought.extend(separator.len().to_ne_bytes());
-                sought.extend_from_slice(separator);
-            }
-            self.sought = sought.into_boxed_slice();
+        match &mut self.scan {
+            // A reader that waits on an empty buffer must not cost an allocation.
+            scan if scanned == 0 => *scan = None,
+            Some(scan) if scan.is_for(separators) => scan.scanned = scanned,
+            scan => *scan = Some(Box::new(Scan::of(separators, scanned))),
         }
     }
 
-    /// Whether the last fruitless search was for these, in this order.
-    fn has_sought(&self, separators: &[&[u8]]) -> bool {
+    /// The first `n` bytes are about to leave. What is known of the others stays true.
+    fn forget_scanned(&mut self, n: usize) {
+        if let Some(scan) = &mut self.scan {
+            scan.scanned = scan.scanned.saturating_sub(n);
+            if n >= self.arrived.len() {
+                self.scan = None;
+            }
+        }
+    }
+}
+
+impl Scan {
+    fn of(separators: &[&[u8]], scanned: usize) -> Self {
+        let mut sought = Vec::new();
+        for separator in separators {
+            sought.extend(separator.len().to_ne_bytes());
+            sought.extend_from_slice(separator);
+        }
+        Self { scanned, sought }
+    }
+
+    /// Whether it was for these, in this order.
+    fn is_for(&self, separators: &[&[u8]]) -> bool {
         let mut rest = &*self.sought;
         for separator in separators {
             let length = rest.strip_prefix(&separator.len().to_ne_bytes());
@@ -156,14 +177,6 @@ impl ReadBuffer {
             }
         }
         rest.is_empty()
-    }
-
-    /// The first `n` bytes are about to leave. What is known of the others stays true.
-    fn forget_scanned(&mut self, n: usize) {
-        self.scanned = self.scanned.saturating_sub(n);
-        if n >= self.len() {
-            self.sought = Box::default();
-        }
     }
 }
 
@@ -241,6 +254,15 @@ const BLOCK: usize = 32;
 mod tests {
     use super::*;
     use crate::sansio::xorshift::Xorshift;
+
+    fn scanned(buffer: &ReadBuffer) -> usize {
+        buffer.scan.as_ref().map_or(0, |scan| scan.scanned)
+    }
+
+    fn has_sought(buffer: &ReadBuffer, separators: &[&[u8]]) -> bool {
+        let scan = buffer.scan.as_ref();
+        scan.is_some_and(|scan| scan.is_for(separators))
+    }
 
     fn holding(data: &[u8]) -> ReadBuffer {
         let mut buffer = ReadBuffer::default();
@@ -354,7 +376,7 @@ mod tests {
         for byte in b"a long" {
             buffer.extend(&[*byte]);
             assert_eq!(buffer.search(&separators, 100), Search::Missing);
-            assert_eq!(buffer.scanned, 0);
+            assert_eq!(scanned(&buffer), 0);
         }
         buffer.extend(b" separator");
         assert_eq!(buffer.search(&separators, 100), Search::Found { end: 16 });
@@ -367,9 +389,12 @@ mod tests {
         let sets: [&[&[u8]]; 4] = [&[b"!", b"?"], &[b"!?"], &[b"!"], &[b"!", b"?", b"!"]];
         for separators in sets {
             assert_eq!(buffer.search(separators, 10), Search::Missing);
-            assert!(buffer.has_sought(separators));
+            assert!(has_sought(&buffer, separators));
             let others = sets.iter().filter(|others| **others != separators);
-            assert_eq!(others.filter(|others| buffer.has_sought(others)).count(), 0);
+            assert_eq!(
+                others.filter(|others| has_sought(&buffer, others)).count(),
+                0
+            );
         }
         assert_eq!(buffer.search(&[b";", b","], 10), Search::Found { end: 3 });
     }
@@ -444,12 +469,12 @@ mod tests {
         for n in 1..=1000 {
             buffer.extend(b"x");
             assert_eq!(buffer.search(&[b"\r\n"], 2000), Search::Missing);
-            assert_eq!(buffer.scanned, n - 1);
+            assert_eq!(scanned(&buffer), n - 1);
         }
         buffer.discard(400);
-        assert_eq!(buffer.scanned, 599);
+        assert_eq!(scanned(&buffer), 599);
         assert_eq!(buffer.take(599).len(), 599);
-        assert_eq!(buffer.scanned, 0);
+        assert_eq!(scanned(&buffer), 0);
     }
 
     #[test]
@@ -475,11 +500,11 @@ mod tests {
     fn an_empty_buffer_holds_no_memory() {
         let mut buffer = ReadBuffer::default();
         assert_eq!(buffer.search(&[b"\n"], 10), Search::Missing);
-        assert_eq!(buffer.sought.len(), 0);
+        assert!(buffer.scan.is_none());
         buffer.extend(b"abc");
         assert_eq!(buffer.search(&[b"\n"], 10), Search::Missing);
         assert_eq!(buffer.take(3), b"abc");
-        assert_eq!(buffer.sought.len(), 0);
+        assert!(buffer.scan.is_none());
     }
 
     #[test]

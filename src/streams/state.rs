@@ -26,7 +26,7 @@ pub(crate) struct StreamState {
     /// Who waits in `wait_closed`; made when somebody does.
     closes: OnceCell<Box<WakerSet>>,
     /// Set once, when the connection is over.
-    closed: Shared<Option<Result<(), Arc<io::Error>>>>,
+    closed: Slot<Result<(), Arc<io::Error>>>,
 }
 
 /// The reading side.
@@ -68,7 +68,7 @@ impl StreamState {
             waiting: Cell::new(false),
             drains: OnceCell::new(),
             closes: OnceCell::new(),
-            closed: Shared::new(None),
+            closed: Slot::default(),
         }
     }
 
@@ -218,8 +218,7 @@ impl StreamState {
                 after_data: true,
             }),
         }
-        self.closed
-            .with(|closed| *closed = Some(error.map_or(Ok(()), Err)));
+        drop(self.closed.put(error.map_or(Ok(()), Err)));
         if let Some(closes) = self.closes.get() {
             closes.wake_all();
         }
@@ -242,7 +241,7 @@ impl StreamState {
     }
 
     pub(crate) fn closed(&self) -> Option<Result<(), Arc<io::Error>>> {
-        self.closed.with(|closed| closed.clone())
+        self.closed.get()
     }
 }
 

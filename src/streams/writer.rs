@@ -15,7 +15,7 @@ use crate::event_loop::running;
 use crate::streams::error::again;
 use crate::streams::state::StreamState;
 use crate::tasks::Waiting;
-use crate::transports::{Data, ExtraInfo, Loss, Transport};
+use crate::transports::{Cause, Data, ExtraInfo, Transport};
 
 /// The writing side of a stream. Mirrors `asyncio.StreamWriter`.
 ///
@@ -181,14 +181,16 @@ impl StreamWriter {
         if let Some(error) = self.state.exception() {
             return Poll::Ready(Err(again(&error)));
         }
-        match core.loss() {
-            Some(Loss::Failed(error)) => return Poll::Ready(Err(again(&error))),
-            Some(Loss::Aborted) => {
+        if let Some(error) = core.error() {
+            return Poll::Ready(Err(again(&error)));
+        }
+        match core.cause() {
+            // It waited for room, and `close` has sent everything meanwhile.
+            Some(Cause::Closed) if waiting.has_begun() => return Poll::Ready(Ok(())),
+            Some(Cause::Closed) => return Poll::Ready(Err(connection_lost())),
+            Some(Cause::Aborted | Cause::Failed) => {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            // It waited for room, and `close` has sent everything meanwhile.
-            Some(Loss::Closed) if waiting.has_begun() => return Poll::Ready(Ok(())),
-            Some(Loss::Closed) => return Poll::Ready(Err(connection_lost())),
             None => {}
         }
         if core.is_closing() && !*yielded {

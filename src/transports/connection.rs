@@ -13,18 +13,18 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::event_loop::cells::{Part, Shared};
+use crate::event_loop::cells::{Part, Slot};
 use crate::event_loop::{Entry, ExceptionContext, LoopHandle, PanicError, Progress, Source};
 use crate::sansio::byte_queue;
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
 use crate::transports::contract::{EMPTY_BUFFER, Protocol, ProtocolSide, Transport};
-use crate::transports::core::{Core, Loss, RECEIVE_SIZE, Received};
+use crate::transports::core::{Cause, Core, RECEIVE_SIZE, Received};
 
 pub(crate) struct Connection {
     transport: Transport,
     /// `None` once the connection is over.
-    protocol: Shared<Option<Rc<RefCell<dyn Protocol>>>>,
+    protocol: Slot<Rc<RefCell<dyn Protocol>>>,
     owner: Option<Rc<dyn Owner>>,
 }
 
@@ -67,7 +67,7 @@ impl Connection {
             );
             Self {
                 transport: Transport::new(core, weak.clone()),
-                protocol: Shared::new(Some(protocol)),
+                protocol: Slot::new(Some(protocol)),
                 owner: parts.owner,
             }
         });
@@ -85,7 +85,7 @@ impl Connection {
     }
 
     fn take_protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>> {
-        self.protocol.with(Option::take)
+        self.protocol.take()
     }
 
     /// Delivers `connection_lost` and lets everything go.
@@ -93,7 +93,7 @@ impl Connection {
         if !self.core().deliver_loss() {
             return;
         }
-        let error = self.core().loss().and_then(|loss| loss.error());
+        let error = self.core().error();
         self.call(handle, "connection_lost", |protocol| {
             protocol.connection_lost(error);
         });
@@ -286,7 +286,7 @@ impl Connection {
         let message = format!("Fatal error: protocol.{method}() call failed.");
         self.report(handle, message, &fault);
         let error = Arc::new(io::Error::other(fault));
-        self.core().lose(Loss::Failed(error));
+        self.core().lose(Cause::Failed, Some(error));
     }
 
     /// Tells the protocol about its buffer; a panic is reported, and the connection goes on.
@@ -299,7 +299,7 @@ impl Connection {
         if let Some(Err(fault)) = self.enter(handle, f) {
             self.report(handle, format!("protocol.{method}() failed"), &fault);
             if matches!(fault, Fault::Borrowed) {
-                self.core().lose(Loss::Aborted);
+                self.core().lose(Cause::Aborted, None);
             }
         }
     }
@@ -395,13 +395,13 @@ impl Source for Connection {
 
 impl ProtocolSide for Connection {
     fn protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>> {
-        self.protocol.with(|protocol| protocol.clone())
+        self.protocol.get()
     }
 
     fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
         self.core().set_buffered(None);
         self.core().set_wanted(None);
-        drop(self.protocol.with(|current| current.replace(protocol)));
+        drop(self.protocol.put(protocol));
     }
 }
 

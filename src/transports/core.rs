@@ -8,10 +8,11 @@
 
 use std::cell::Cell;
 use std::io;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::event_loop::cells::{Part, Shared};
+use crate::event_loop::cells::{Part, Shared, Slot};
 use crate::event_loop::spares::{LARGE, Spares};
 use crate::event_loop::{Entry, WeakHandle};
 use crate::sansio::lifecycle::{Life, ReadSide, WriteSide};
@@ -32,9 +33,9 @@ pub(crate) struct Core {
     buffered: Cell<Option<bool>>,
     /// Written, not yet sent, and still where it was received: it is sent from there when the step
     /// ends. Whoever writes on what came needs no copy of it. Nothing is unsent before it.
-    passed_on: Cell<Option<Part>>,
+    passed_on: Cell<Part>,
     /// How many bytes the protocol would keep, if it keeps what comes.
-    wanted: Cell<Option<u32>>,
+    wanted: Cell<Option<NonZeroU32>>,
     /// About what the largest of the last receives brought, in bytes.
     usual: Cell<u32>,
     /// In the loop's list of notes.
@@ -45,8 +46,9 @@ pub(crate) struct Core {
     lost_writes: Cell<u32>,
     marks: Cell<WaterMarks>,
     socket: Shared<Socket>,
-    /// Why the connection ended; the first cause stays.
-    loss: Shared<Option<Loss>>,
+    /// Why the connection ended, and the error if there was one; the first cause stays.
+    cause: Cell<Option<Cause>>,
+    error: Slot<Arc<io::Error>>,
 }
 
 /// The two ends of sending, which are borrowed together.
@@ -58,25 +60,15 @@ struct Socket {
     sock_name: Option<Rc<Address>>,
 }
 
-/// Why a connection is over.
-#[derive(Clone, Debug)]
-pub(crate) enum Loss {
+/// How a connection came to be over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
     /// We closed it, or the peer did and we followed.
     Closed,
     /// `abort()`.
     Aborted,
     /// The system, or a protocol that panicked.
-    Failed(Arc<io::Error>),
-}
-
-impl Loss {
-    /// What `connection_lost` is told.
-    pub(crate) fn error(&self) -> Option<Arc<io::Error>> {
-        match self {
-            Self::Closed | Self::Aborted => None,
-            Self::Failed(error) => Some(Arc::clone(error)),
-        }
-    }
+    Failed,
 }
 
 /// What one receive brought.
@@ -105,7 +97,7 @@ impl Core {
             write: Cell::new(WriteSide::Open),
             ready: Cell::new(ready),
             buffered: Cell::new(None),
-            passed_on: Cell::new(None),
+            passed_on: Cell::new(Part::NONE),
             wanted: Cell::new(None),
             usual: Cell::new(0),
             noted: Cell::new(false),
@@ -117,7 +109,8 @@ impl Core {
                 unsent: WriteBuffer::default(),
                 sock_name,
             }),
-            loss: Shared::new(None),
+            cause: Cell::new(None),
+            error: Slot::default(),
         }
     }
 
@@ -167,7 +160,7 @@ impl Core {
                 return Ok(());
             }
             if let Some(part) = self.handle.agenda().received().locate(data) {
-                self.passed_on.set(Some(part));
+                self.passed_on.set(part);
                 return self.appended(part.len());
             }
         }
@@ -223,7 +216,7 @@ impl Core {
             self.shut_down_write();
         }
         if self.life.get() != life {
-            self.queue_lost(Loss::Closed);
+            self.queue_lost(Cause::Closed, None);
         }
     }
 
@@ -239,7 +232,8 @@ impl Core {
     #[inline]
     fn try_send(&self) -> io::Result<()> {
         let left = self.socket.with(|socket| {
-            if let Some(part) = self.passed_on.take() {
+            let part = self.passed_on.replace(Part::NONE);
+            if !part.is_empty() {
                 let received = self.handle.agenda().received();
                 received.lend(part, |bytes| self.send_or_keep(socket, bytes))?;
             }
@@ -269,7 +263,8 @@ impl Core {
 
     /// Copies what was passed on, before something that comes behind it.
     fn keep_passed_on(&self, socket: &mut Socket) {
-        if let Some(part) = self.passed_on.take() {
+        let part = self.passed_on.replace(Part::NONE);
+        if !part.is_empty() {
             let received = self.handle.agenda().received();
             received.lend(part, |bytes| socket.keep(bytes, self.spares()));
         }
@@ -324,36 +319,39 @@ impl Core {
         let life = self.life.get();
         self.life.set(life.close(self.unsent() > 0));
         if life == Life::Open && self.is_lost() {
-            self.queue_lost(Loss::Closed);
+            self.queue_lost(Cause::Closed, None);
         }
     }
 
     pub(crate) fn abort(&self) {
         // One attempt; whether it works does not matter any more.
         let _ = self.try_send();
-        self.lose(Loss::Aborted);
+        self.lose(Cause::Aborted, None);
     }
 
     /// The system says that the connection is broken. Not worth a report: it happens.
     pub(crate) fn fail(&self, error: io::Error) {
         log::debug!("{}: {error}", self.peer);
-        self.lose(Loss::Failed(Arc::new(error)));
+        self.lose(Cause::Failed, Some(Arc::new(error)));
     }
 
     /// Ends the connection at once; what is unsent is dropped. The first cause wins.
-    pub(crate) fn lose(&self, loss: Loss) {
+    pub(crate) fn lose(&self, cause: Cause, error: Option<Arc<io::Error>>) {
         let life = self.life.get();
         self.life.set(life.lose());
         if self.life.get() != life {
-            self.queue_lost(loss);
+            self.queue_lost(cause, error);
         }
     }
 
     /// The life has just become `Ending`: `connection_lost` is an entry of its own in the queue.
-    fn queue_lost(&self, loss: Loss) {
+    fn queue_lost(&self, cause: Cause, error: Option<Arc<io::Error>>) {
         self.notices.set([None; 2]);
-        self.passed_on.set(None);
-        self.loss.with(|cause| *cause = Some(loss));
+        self.passed_on.set(Part::NONE);
+        self.cause.set(Some(cause));
+        if let Some(error) = error {
+            drop(self.error.put(error));
+        }
         let unsent = self.socket.with(|socket| {
             socket.unsent.clear();
             socket.unsent.reclaim()
@@ -374,9 +372,14 @@ impl Core {
         self.socket.with(|socket| socket.stream.take())
     }
 
-    /// Why the connection ended, if it has.
-    pub(crate) fn loss(&self) -> Option<Loss> {
-        self.loss.with(|loss| loss.clone())
+    /// How the connection came to be over, if it is.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.cause.get()
+    }
+
+    /// The error that ended it, which `connection_lost` is told.
+    pub(crate) fn error(&self) -> Option<Arc<io::Error>> {
+        self.error.get()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -413,8 +416,7 @@ impl Core {
     }
 
     pub(crate) fn unsent(&self) -> usize {
-        let passed_on = self.passed_on.get().map_or(0, Part::len);
-        passed_on + self.socket.with(|socket| socket.unsent.len())
+        self.passed_on.get().len() + self.socket.with(|socket| socket.unsent.len())
     }
 
     /// Whether `drain` has nothing to look at: open, not paused, and not above the high mark.
@@ -543,7 +545,7 @@ impl Core {
 
     /// What one receive brings at most, in bytes.
     pub(crate) fn receive_size(&self) -> u32 {
-        self.wanted.get().unwrap_or(RECEIVE_SIZE)
+        self.wanted.get().map_or(RECEIVE_SIZE, NonZeroU32::get)
     }
 
     /// The size of storage to receive into that the protocol may keep, if it is likely to fill it:
@@ -551,15 +553,16 @@ impl Core {
     pub(crate) fn size_to_keep(&self) -> Option<usize> {
         let usual = self.usual.get();
         let wanted = self.wanted.get().filter(|_| usual >= LARGE)?;
-        Some((usual + 1).next_power_of_two().min(wanted) as usize)
+        Some((usual + 1).next_power_of_two().min(wanted.get()) as usize)
     }
 
     /// The protocol keeps what comes, and would like about so many bytes at once. `None`: it makes
     /// do with a look at what is received.
     pub(crate) fn set_wanted(&self, size: Option<usize>) {
-        let size = size.map(|size| u32::try_from(size).unwrap_or(RECEIVE_SIZE));
-        self.wanted
-            .set(size.map(|size| size.clamp(LEAST_RECEIVE, RECEIVE_SIZE)));
+        self.wanted.set(size.and_then(|size| {
+            let size = u32::try_from(size).unwrap_or(RECEIVE_SIZE);
+            NonZeroU32::new(size.clamp(LEAST_RECEIVE, RECEIVE_SIZE))
+        }));
     }
 
     /// The protocol would like another number of bytes now, if it is still the one that keeps them.
