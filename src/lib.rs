@@ -64,8 +64,8 @@ pub use crate::endpoints::{
     Shutdown, ShutdownPhase, ShutdownReport, create_connection, create_server,
 };
 pub use crate::event_loop::{
-    EventLoop, ExceptionContext, Handle, LoopClosed, LoopHandle, LoopStopped, NoRunningLoop,
-    PanicError, ThreadsafeHandle, TimerHandle, get_running_loop,
+    DescriptorError, EventLoop, ExceptionContext, Handle, LoopClosed, LoopHandle, LoopStopped,
+    NoRunningLoop, PanicError, ThreadsafeHandle, TimerHandle, get_running_loop,
 };
 pub use crate::runner::run;
 pub use crate::streams::{
@@ -74,7 +74,7 @@ pub use crate::streams::{
     Separators, StartServer, StreamFeeder, StreamReader, StreamReaderProtocol, StreamWriter,
     open_connection, start_server,
 };
-pub use crate::sys::{Address, numbers as signals};
+pub use crate::sys::{Acceptor, Address, numbers as signals};
 pub use crate::tasks::{
     IntoTask, InvalidStateError, Sleep, Task, TaskError, TimeoutError, Waiter, sleep, sleep_until,
     timeout,

@@ -7,6 +7,7 @@
 //! once a second, since no event will come. asyncio's counterpart: `_accept_connection`.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -198,6 +199,14 @@ impl Source for Listening {
     fn run(self: Rc<Self>, _: &LoopHandle, _: Entry) {}
 
     fn settle(self: Rc<Self>, _: &LoopHandle) {}
+
+    fn descriptor(&self) -> Option<RawFd> {
+        self.listener.get()?.descriptor()
+    }
+
+    fn describe(&self) -> String {
+        format!("a server on {}", self.address)
+    }
 
     fn abandon(self: Rc<Self>) {
         self.close();

@@ -15,6 +15,7 @@ mod resolve;
 mod server;
 mod server_builder;
 mod shutdown;
+mod sock;
 
 pub use self::connect::{CreateConnection, create_connection};
 pub use self::endpoint::Endpoint;

@@ -13,6 +13,7 @@
 
 mod agenda;
 pub(crate) mod cells;
+mod descriptors;
 pub(crate) mod door;
 mod handle;
 mod loop_handle;
@@ -26,6 +27,7 @@ mod state;
 mod threadsafe;
 mod timer_handle;
 mod waker;
+mod watched;
 
 use std::any::Any;
 use std::io;
@@ -41,6 +43,7 @@ use self::state::{Job, Timer};
 use crate::sys::{Event, Readiness, SourceId};
 
 pub(crate) use self::agenda::Agenda;
+pub use self::descriptors::DescriptorError;
 pub use self::door::{ExceptionContext, PanicError};
 pub use self::handle::Handle;
 pub use self::owner::{EventLoop, LoopStopped};
@@ -330,6 +333,7 @@ const MESSAGES_KEPT: usize = 1024;
 mod tests {
     use std::cell::Cell;
     use std::io;
+    use std::os::fd::RawFd;
     use std::rc::Rc;
     use std::sync::Arc;
     use std::time::{Duration, Instant};
@@ -340,11 +344,11 @@ mod tests {
     };
     use crate::sys::{
         Address, Driver, Event, ListenOptions, Listener, MioDriver, Query, Readiness, Reply,
-        SourceId, Stream, Wakeup,
+        SourceId, Stream, Wakeup, Watch,
     };
 
     /// Counts how often the real driver is asked.
-    struct Counting(MioDriver, Rc<Cell<usize>>);
+    pub(super) struct Counting(pub(super) MioDriver, pub(super) Rc<Cell<usize>>);
 
     impl Driver for Counting {
         fn now(&self) -> Instant {
@@ -371,6 +375,15 @@ mod tests {
             how: &ListenOptions,
         ) -> io::Result<Box<dyn Listener>> {
             self.0.bind(id, at, how)
+        }
+
+        fn watch(
+            &mut self,
+            id: SourceId,
+            fd: RawFd,
+            wanted: Readiness,
+        ) -> io::Result<Box<dyn Watch>> {
+            self.0.watch(id, fd, wanted)
         }
 
         fn signal(&mut self, number: i32) -> io::Result<()> {

@@ -12,6 +12,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
+use std::mem;
 use std::ops::Deref;
 use std::panic::resume_unwind;
 use std::pin::pin;
@@ -223,7 +224,9 @@ impl LoopHandle {
                 self.discard(source);
             }
         }
-        self.discard_each(inner.signals.with(std::mem::take));
+        // Their callbacks went with the sources.
+        drop(inner.watched.with(mem::take));
+        self.discard_each(inner.signals.with(mem::take));
         self.discard(inner.exception_handler.take());
         while inner.agenda.next_note().is_some() {}
         while inner.agenda.next_visit().is_some() {}

@@ -21,7 +21,7 @@ pub(crate) enum Ready {
     Source(SourceId, Entry),
 }
 
-/// What a source may queue, for its protocol to be told at the top of the stack.
+/// What a source may queue, for its protocol or callback to be told at the top of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// It is there: `connection_made`.
@@ -32,6 +32,9 @@ pub(crate) enum Entry {
     Flow,
     /// It is over: `connection_lost`.
     Lost,
+    /// A watched descriptor may be read, or written: its callback.
+    Readable,
+    Writable,
 }
 
 /// Names a task in its loop's table.

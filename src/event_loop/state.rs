@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
+use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::event_loop::ready::Entry;
 use crate::event_loop::remote::{Message, Remote};
 use crate::event_loop::running::{self, NoRunningLoop, Running};
 use crate::event_loop::waker::OwnWaker;
+use crate::event_loop::watched::Watched;
 use crate::sansio::timer_queue::TimerQueue;
 use crate::sys::{Driver, Event, Readiness, SourceId};
 
@@ -156,6 +158,16 @@ pub(crate) trait Source {
     /// The step that left a note has ended: what it wrote is sent, what it caused is told.
     fn settle(self: Rc<Self>, handle: &LoopHandle);
 
+    /// The descriptor that is its own: nobody else may watch it.
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// Who it is, for whoever tries.
+    fn describe(&self) -> String {
+        "the event loop".to_owned()
+    }
+
     /// The loop goes: one attempt at what is unsent, and what is the user's is dropped. No
     /// callback.
     fn abandon(self: Rc<Self>);
@@ -177,6 +189,10 @@ pub(crate) struct LoopInner {
     pub(super) driver: Shared<Option<Box<dyn Driver>>>,
     pub(super) timers: Shared<TimerQueue<Timer>>,
     pub(super) sources: Table<Rc<dyn Source>>,
+    /// What `add_reader` and `add_writer` watch: the one table whose key is a descriptor.
+    pub(super) watched: Shared<BTreeMap<RawFd, Rc<Watched>>>,
+    /// At each number the source that had the descriptor last; it is asked whether it still has.
+    pub(super) holders: Shared<Vec<Option<SourceId>>>,
     /// Listeners that wait for a descriptor.
     pub(super) starved: Shared<BTreeSet<SourceId>>,
     pub(super) tasks: Table<Job>,
@@ -222,6 +238,8 @@ impl LoopInner {
             driver: Shared::new(Some(driver)),
             timers: Shared::new(TimerQueue::default()),
             sources: Table::new(),
+            watched: Shared::default(),
+            holders: Shared::default(),
             starved: Shared::default(),
             tasks: Table::new(),
             wakers: Shared::default(),

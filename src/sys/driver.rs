@@ -1,11 +1,12 @@
 //! The traits through which the loop reaches the world, and the plain data they speak.
 //!
-//! Owns: [`Driver`], [`Stream`], [`Listener`], [`Wakeup`], and what they take and give. Why: a real
-//! driver and a simulated one stand behind the same page. Invariants: no socket, no poller.
+//! Owns: [`Driver`], [`Stream`], [`Listener`], [`Watch`], [`Wakeup`], and what they take and give.
+//! Why: a real driver and a simulated one stand behind the same page. Invariants: no socket, no poller.
 //! asyncio's counterpart: the interface of `selectors.BaseSelector`.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ pub(crate) trait Driver {
         at: &Address,
         how: &ListenOptions,
     ) -> io::Result<Box<dyn Listener>>;
+    /// Watches somebody else's descriptor, for `READ`, `WRITE` or both.
+    fn watch(&mut self, id: SourceId, fd: RawFd, wanted: Readiness) -> io::Result<Box<dyn Watch>>;
     /// Asks for `Event::Signal(number)` from now on; asking twice is the same as once.
     fn signal(&mut self, number: i32) -> io::Result<()>;
     /// Takes that back; the disposition from before is in force again if nobody else asks.
@@ -79,6 +82,10 @@ pub(crate) trait Stream {
     /// Whether a read that got less than it asked for has emptied the socket (true of TCP,
     /// unless the event spoke of something [`BEYOND`](Readiness::BEYOND)).
     fn short_read_drains(&self) -> bool;
+    /// Its descriptor, where it has one.
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
 }
 
 /// A listening socket. Dropping it deregisters and closes it.
@@ -89,6 +96,20 @@ pub(crate) trait Listener {
     fn accept(&self, id: SourceId) -> io::Result<(Box<dyn Stream>, Address)>;
     /// The address it is bound to.
     fn local_address(&self) -> io::Result<Address>;
+    /// Its descriptor, where it has one.
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+}
+
+/// The registration of a descriptor that belongs to somebody else. It is known by its number only,
+/// and that may be another file's by now: so dropping this does nothing, and whoever ends it has
+/// to know better.
+pub(crate) trait Watch {
+    /// Asks anew: an event comes for what of `wanted` is ready already, and for what will be.
+    fn rearm(&self, wanted: Readiness) -> io::Result<()>;
+    /// Ends it. A descriptor that was closed has left by itself.
+    fn end(&self);
 }
 
 /// How to listen.

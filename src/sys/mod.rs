@@ -18,8 +18,9 @@ pub use self::address::Address;
 #[cfg(test)]
 pub(crate) use self::driver::Reply;
 pub(crate) use self::driver::{
-    Driver, Event, ListenOptions, Listener, Query, SourceId, Stream, Wakeup,
+    Driver, Event, ListenOptions, Listener, Query, SourceId, Stream, Wakeup, Watch,
 };
-pub(crate) use self::mio::MioDriver;
+pub use self::mio::Acceptor;
+pub(crate) use self::mio::{MioDriver, Started, is_nonblocking, start_to_connect, take_error};
 pub(crate) use self::readiness::Readiness;
 pub use self::signals::numbers;

@@ -33,6 +33,11 @@ impl Readiness {
         self.0 & any.0 != 0
     }
 
+    /// Whether it speaks of nothing.
+    pub(crate) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
     /// All of it but these.
     pub(crate) fn without(self, these: Self) -> Self {
         Self(self.0 & !these.0)

@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -369,6 +370,7 @@ impl Source for Connection {
             Entry::Begin => self.core().begin_reading(),
             Entry::Flow => self.tell(handle),
             Entry::Lost => self.lost(handle),
+            Entry::Readable | Entry::Writable => {}
         }
     }
 
@@ -384,6 +386,14 @@ impl Source for Connection {
             // Somebody wrote between two runs: callbacks wait for the next one.
             self.core().queue_notice();
         }
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        self.core().descriptor()
+    }
+
+    fn describe(&self) -> String {
+        format!("transport {:?}", self.transport)
     }
 
     fn abandon(self: Rc<Self>) {

@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::io;
 use std::num::NonZeroU32;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -368,6 +369,11 @@ impl Core {
     }
 
     /// Gives up the socket. The caller drops it.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        self.socket
+            .with(|socket| socket.stream.as_ref()?.descriptor())
+    }
+
     pub(crate) fn take_stream(&self) -> Option<Box<dyn Stream>> {
         self.socket.with(|socket| socket.stream.take())
     }

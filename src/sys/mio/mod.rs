@@ -6,10 +6,13 @@
 //! writer goes on until the socket would block. asyncio's counterpart: `selectors.EpollSelector`
 //! and `KqueueSelector`.
 
+mod lent;
 mod registration;
 mod tcp;
+mod watch;
 
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,12 +20,15 @@ use std::time::{Duration, Instant};
 use mio::event::Event as MioEvent;
 use mio::{Events, Poll, Registry, Waker};
 
+pub use self::lent::Acceptor;
+pub(crate) use self::lent::{Started, is_nonblocking, start_to_connect, take_error};
 use crate::sys::address::Address;
 use crate::sys::driver::{
-    Driver, Event, ListenOptions, Listener, Query, Reply, SourceId, Stream, Wakeup,
+    Driver, Event, ListenOptions, Listener, Query, Reply, SourceId, Stream, Wakeup, Watch,
 };
 use crate::sys::mio::registration::WAKER;
 use crate::sys::mio::tcp::{TcpAcceptor, start_connect};
+use crate::sys::mio::watch::Watching;
 use crate::sys::readiness::Readiness;
 use crate::sys::resolver;
 use crate::sys::signals::{Signals, signal_of};
@@ -96,6 +102,10 @@ impl Driver for MioDriver {
         let Address::Inet(at) = at;
         let acceptor = TcpAcceptor::bind(&self.registry, id, *at, how)?;
         Ok(Box::new(acceptor))
+    }
+
+    fn watch(&mut self, id: SourceId, fd: RawFd, wanted: Readiness) -> io::Result<Box<dyn Watch>> {
+        Ok(Box::new(Watching::begin(&self.registry, id, fd, wanted)?))
     }
 
     fn signal(&mut self, number: i32) -> io::Result<()> {

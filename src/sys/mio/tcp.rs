@@ -10,7 +10,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
 use mio::net::{TcpListener, TcpStream};
@@ -68,6 +68,10 @@ impl Stream for TcpConnection {
     fn short_read_drains(&self) -> bool {
         URGENT_DATA_IS_REPORTED
     }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        Some(self.0.as_raw_fd())
+    }
 }
 
 /// A TCP socket that listens, or will.
@@ -110,6 +114,10 @@ impl Listener for TcpAcceptor {
 
     fn local_address(&self) -> io::Result<Address> {
         self.listener.local_addr().map(Address::Inet)
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        Some(self.listener.as_raw_fd())
     }
 }
 

@@ -1,0 +1,88 @@
+//! Sockets that belong to the caller, who lends them for one operation.
+//!
+//! Owns: what `sock_connect` and `sock_accept` ask of the system, and [`Acceptor`]. Why: reading and
+//! writing have a trait in the standard library, connecting and accepting have none. Invariants:
+//! nothing here blocks, if the socket does not; a lent socket is never closed. asyncio's
+//! counterpart: the methods of `socket.socket` that `sock_connect` and `sock_accept` call.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+
+use socket2::SockRef;
+
+use crate::sys::address::Address;
+
+/// A listening socket from which [`sock_accept`](crate::LoopHandle::sock_accept) takes connections:
+/// those of the standard library, and yours.
+pub trait Acceptor: AsFd {
+    /// A connection.
+    type Socket;
+    /// Where its peer is.
+    type Address;
+
+    /// Takes a connection and makes it non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if none waits.
+    fn accept_nonblocking(&self) -> io::Result<(Self::Socket, Self::Address)>;
+}
+
+impl Acceptor for TcpListener {
+    type Socket = TcpStream;
+    type Address = SocketAddr;
+
+    fn accept_nonblocking(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, peer) = self.accept()?;
+        socket.set_nonblocking(true)?;
+        Ok((socket, peer))
+    }
+}
+
+impl Acceptor for UnixListener {
+    type Socket = UnixStream;
+    type Address = UnixAddr;
+
+    fn accept_nonblocking(&self) -> io::Result<(UnixStream, UnixAddr)> {
+        let (socket, peer) = self.accept()?;
+        socket.set_nonblocking(true)?;
+        Ok((socket, peer))
+    }
+}
+
+/// How far a connect got at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    Connected,
+    /// Readiness for writing says when to look at [`take_error`].
+    UnderWay,
+}
+
+pub(crate) fn is_nonblocking(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    SockRef::from(&socket).nonblocking()
+}
+
+/// Connects, or asks how an earlier attempt goes.
+pub(crate) fn start_to_connect(socket: BorrowedFd<'_>, to: &Address) -> io::Result<Started> {
+    let Address::Inet(to) = to;
+    match SockRef::from(&socket).connect(&(*to).into()) {
+        Ok(()) => Ok(Started::Connected),
+        Err(error) if is_under_way(&error) => Ok(Started::UnderWay),
+        Err(error) => Err(error),
+    }
+}
+
+/// The error that the system keeps for this socket, once.
+pub(crate) fn take_error(socket: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&socket).take_error()?.map_or(Ok(()), Err)
+}
+
+/// Whether the connect goes on by itself; an earlier one does, whose wait was dropped.
+fn is_under_way(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    error.kind() == io::ErrorKind::Interrupted
+        || code == Some(libc::EINPROGRESS)
+        || code == Some(libc::EALREADY)
+}
