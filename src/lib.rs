@@ -36,6 +36,7 @@
 //! | a loop to run and stop | [`EventLoop`], [`LoopHandle`] |
 //! | bytes with `await` | [`open_connection`], [`start_server`], [`StreamReader`], [`StreamWriter`] |
 //! | bytes with callbacks | [`create_connection`], [`create_server`], [`Protocol`], [`BufferedProtocol`], [`Transport`] |
+//! | descriptors and sockets of your own | [`LoopHandle::add_reader`], [`LoopHandle::sock_recv`] |
 //! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
 //! | other threads | [`ThreadsafeHandle`] |
 //! | what went wrong | [`ExceptionContext`], [`ReadError`], [`EndpointError`] |

@@ -9,6 +9,8 @@ mod support;
 
 #[path = "event_loop/combinators.rs"]
 mod combinators;
+#[path = "event_loop/descriptors.rs"]
+mod descriptors;
 #[path = "event_loop/drops.rs"]
 mod drops;
 #[path = "event_loop/elsewhere.rs"]
@@ -23,6 +25,8 @@ mod lifecycle;
 mod order;
 #[path = "event_loop/signals.rs"]
 mod signals;
+#[path = "event_loop/sock.rs"]
+mod sock;
 #[path = "event_loop/tasks.rs"]
 mod tasks;
 #[path = "event_loop/threads.rs"]

@@ -674,6 +674,16 @@ fn graceful_shutdown_without_clients_ends_at_once() {
     assert_eq!(server.wait(), good(expected));
 }
 
+// ---------------------------------------------------------------- watch_fd
+
+#[test]
+fn watch_fd_receives_what_is_sent_and_stops_the_loop() {
+    assert_eq!(
+        Program::example("watch_fd", &[]).wait(),
+        good("Received: abc\n")
+    );
+}
+
 // ---------------------------------------------------------------- the futures crate
 
 #[test]

@@ -41,16 +41,17 @@ impl LoopHandle {
     /// ```
     /// use std::os::unix::net::UnixStream;
     ///
-    /// let (ours, theirs) = UnixStream::pair()?;
-    /// ours.set_nonblocking(true)?;
-    /// theirs.set_nonblocking(true)?;
-    /// evloop::run(async {
-    ///     let handle = evloop::get_running_loop()?;
-    ///     handle.sock_sendall(&theirs, b"hello").await?;
-    ///     assert_eq!(handle.sock_recv(&ours, 100).await?, b"hello");
-    ///     Ok(())
-    /// })?
-    /// # as std::io::Result<()>
+    /// fn main() -> std::io::Result<()> {
+    ///     let (ours, theirs) = UnixStream::pair()?;
+    ///     ours.set_nonblocking(true)?;
+    ///     theirs.set_nonblocking(true)?;
+    ///     evloop::run(async {
+    ///         let handle = evloop::get_running_loop()?;
+    ///         handle.sock_sendall(&theirs, b"hello").await?;
+    ///         assert_eq!(handle.sock_recv(&ours, 100).await?, b"hello");
+    ///         Ok(())
+    ///     })?
+    /// }
     /// ```
     pub async fn sock_recv<S>(&self, sock: &S, nbytes: usize) -> io::Result<Vec<u8>>
     where

@@ -22,8 +22,9 @@ use crate::event_loop::watched::{Direction, Watched};
 use crate::sys::{Readiness, SourceId};
 
 impl LoopHandle {
-    /// Calls `callback` in each turn of the loop in which `fd` can be read without blocking, or is
-    /// at its end, or broken. It replaces an earlier reader of the same descriptor; a writer stays.
+    /// Calls `callback` when `fd` can be read without blocking, or is at its end, or broken, and
+    /// then again, once each time the loop has looked at the world, for as long as that is so. It
+    /// replaces an earlier reader of the same descriptor; a writer stays.
     ///
     /// `fd` is anything with a descriptor, or the number itself: a socket, a pipe, a terminal. It
     /// stays the caller's, who makes it non-blocking where that matters, and who calls
@@ -80,8 +81,8 @@ impl LoopHandle {
         self.unwatch(fd.as_raw_fd(), Direction::Read)
     }
 
-    /// Calls `callback` in each turn of the loop in which `fd` can be written without blocking, or
-    /// is broken. For the rest it is as [`add_reader`](Self::add_reader). Mirrors
+    /// Calls `callback` when `fd` can be written without blocking, or is broken, and then again for
+    /// as long as that is so. For the rest it is as [`add_reader`](Self::add_reader). Mirrors
     /// `loop.add_writer`.
     ///
     /// # Errors
@@ -147,7 +148,8 @@ impl LoopHandle {
     }
 
     fn unwatch(&self, fd: RawFd, direction: Direction) -> bool {
-        let Some(watched) = self.watched(fd) else {
+        let watched = self.watched(fd).filter(|_| !self.is_closed());
+        let Some(watched) = watched else {
             return false;
         };
         let removed = watched.take(direction);
@@ -297,3 +299,66 @@ impl From<DescriptorError> for io::Error {
 const BOTH: [Direction; 2] = [Direction::Read, Direction::Write];
 
 const IN_A_DESTRUCTOR: &str = "Exception in a destructor";
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use crate::event_loop::EventLoop;
+    use crate::event_loop::tests::Counting;
+    use crate::sys::MioDriver;
+
+    /// A loop whose polls are counted.
+    fn counted() -> (EventLoop, Rc<Cell<usize>>) {
+        let polls = Rc::new(Cell::new(0));
+        let driver = Counting(MioDriver::new().unwrap(), Rc::clone(&polls));
+        (EventLoop::with_driver(Box::new(driver)), polls)
+    }
+
+    /// One poll for each call, and none for nothing: a loop that spins would make thousands.
+    #[test]
+    fn each_call_takes_one_poll_and_a_loop_with_nothing_to_call_sleeps() {
+        let (mut event_loop, polls) = counted();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let calls = Rc::new(Cell::new(0));
+        let (count, reader) = (Rc::clone(&calls), ours.try_clone().unwrap());
+        let read = move || {
+            count.set(count.get() + 1);
+            (&reader).read_exact(&mut [0]).unwrap();
+        };
+        event_loop.add_reader(&ours, read).unwrap();
+        theirs.write_all(&[b'x'; 100]).unwrap();
+        let handle = event_loop.handle();
+        event_loop.call_later(Duration::from_millis(100), move || handle.stop());
+        event_loop.run_forever();
+        assert_eq!(calls.get(), 100);
+        // The timer takes one, and a system that wakes a sleeper early some more.
+        assert!((100..110).contains(&polls.get()), "{} polls", polls.get());
+    }
+
+    /// What nobody waits for wakes nobody: a socket with room for writing that has a reader, one
+    /// with bytes to read that has a writer, and both when their callbacks are removed.
+    #[test]
+    fn a_direction_without_a_callback_wakes_nobody() {
+        let (mut event_loop, polls) = counted();
+        let (quiet, _peer) = UnixStream::pair().unwrap();
+        let (full, mut theirs) = UnixStream::pair().unwrap();
+        full.set_nonblocking(true).unwrap();
+        while (&full).write(&[0; 4096]).is_ok() {}
+        theirs.write_all(b"x").unwrap();
+        event_loop.add_reader(&quiet, || unreachable!()).unwrap();
+        event_loop.add_writer(&full, || unreachable!()).unwrap();
+        let (removed, _other) = UnixStream::pair().unwrap();
+        event_loop.add_reader(&removed, || unreachable!()).unwrap();
+        event_loop.add_writer(&removed, || unreachable!()).unwrap();
+        assert!(event_loop.remove_writer(&removed));
+        let handle = event_loop.handle();
+        event_loop.call_later(Duration::from_millis(100), move || handle.stop());
+        event_loop.run_forever();
+        assert!(polls.get() < 10, "{} polls", polls.get());
+    }
+}

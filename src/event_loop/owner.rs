@@ -218,14 +218,14 @@ impl LoopHandle {
         }
         self.discard_each(inner.agenda.ready.take_all());
         self.discard_each(inner.timers.with(TimerQueue::take_all));
+        // The table of sources has them as well, and drops their callbacks.
+        drop(inner.watched.with(mem::take));
         for id in inner.sources.keys() {
             if let Some(source) = self.remove(SourceId(id)) {
                 self.enter_quietly(|| Rc::clone(&source).abandon());
                 self.discard(source);
             }
         }
-        // Their callbacks went with the sources.
-        drop(inner.watched.with(mem::take));
         self.discard_each(inner.signals.with(mem::take));
         self.discard(inner.exception_handler.take());
         while inner.agenda.next_note().is_some() {}
