@@ -3,8 +3,8 @@
 //! Owns: what is done with the table of watched descriptors. Why: asyncio promises a call in each
 //! turn for as long as the descriptor is ready, and the poller speaks only when it becomes so;
 //! therefore it is asked anew after each callback that is still wanted. Invariants: the poller is
-//! asked for the directions that have a callback and for no others, or it would wake the loop for
-//! nothing; a number that is one of the loop's own sockets is left alone; callbacks run from the
+//! asked for the directions that have a callback and for no others, so that no poll is in vain;
+//! a number that is one of the loop's own sockets is left alone; callbacks run from the
 //! ready queue, the reader's first. asyncio's counterpart: `add_reader` and its neighbours in
 //! `selector_events`.
 

@@ -60,3 +60,50 @@ fn interest(wanted: Readiness) -> Interest {
         _ => Interest::READABLE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sys::driver::{Driver, Event};
+    use crate::sys::mio::MioDriver;
+
+    const WATCHED: SourceId = SourceId(1);
+
+    /// What is said without waiting for it.
+    fn said(driver: &mut MioDriver) -> Vec<Readiness> {
+        let mut events = Vec::new();
+        driver.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        let readiness = |event: &Event| match event {
+            Event::Ready(id, readiness) if *id == WATCHED => *readiness,
+            other => panic!("{other:?}"),
+        };
+        events.iter().map(readiness).collect()
+    }
+
+    #[test]
+    fn what_is_wanted_is_said_once_and_again_when_asked_anew() {
+        let (read, write) = (Readiness::READ, Readiness::WRITE);
+        let mut driver = MioDriver::new().unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let watch = driver.watch(WATCHED, ours.as_raw_fd(), read).unwrap();
+        // There is room for writing, and nobody has asked for it.
+        assert_eq!(said(&mut driver), []);
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(said(&mut driver), [read]);
+        assert_eq!(said(&mut driver), []);
+        for wanted in [read, write, read | write] {
+            watch.rearm(wanted).unwrap();
+            assert_eq!(said(&mut driver), [wanted]);
+            assert_eq!(said(&mut driver), []);
+        }
+        watch.end();
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(said(&mut driver), []);
+        assert!(watch.rearm(read).is_err());
+    }
+}
