@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 use std::time::Duration;
@@ -357,7 +357,7 @@ fn a_broken_socket_is_the_operations_error() {
     run(async {
         let handle = get_running_loop().unwrap();
         let (ours, theirs) = pair();
-        drop(theirs);
+        theirs.shutdown(Shutdown::Both).unwrap();
         let error = handle.sock_sendall(&ours, b"x").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         assert_eq!(handle.sock_recv(&ours, 1).await.unwrap(), b"");
