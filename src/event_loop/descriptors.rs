@@ -200,16 +200,19 @@ impl LoopHandle {
         };
         self.inner.holders.with(|holders| {
             if holders.len() <= index {
-                holders.resize(index + 1, None);
+                holders.resize(index + 1, NOBODY);
             }
-            holders[index] = Some(id);
+            holders[index] = id;
         });
     }
 
     /// The source whose own this descriptor is.
     fn holder(&self, fd: RawFd) -> Option<Rc<dyn Source>> {
         let index = usize::try_from(fd).ok()?;
-        let id = self.inner.holders.with(|holders| *holders.get(index)?)?;
+        let id = self
+            .inner
+            .holders
+            .with(|holders| holders.get(index).copied())?;
         let source = self.inner.sources.get(id.0)?;
         (source.descriptor() == Some(fd)).then_some(source)
     }
@@ -297,6 +300,9 @@ impl From<DescriptorError> for io::Error {
 }
 
 const BOTH: [Direction; 2] = [Direction::Read, Direction::Write];
+
+/// An id that is never given: no generation is 0.
+const NOBODY: SourceId = SourceId(0);
 
 const IN_A_DESTRUCTOR: &str = "Exception in a destructor";
 

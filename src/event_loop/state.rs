@@ -192,7 +192,7 @@ pub(crate) struct LoopInner {
     /// What `add_reader` and `add_writer` watch: the one table whose key is a descriptor.
     pub(super) watched: Shared<BTreeMap<RawFd, Rc<Watched>>>,
     /// At each number the source that had the descriptor last; it is asked whether it still has.
-    pub(super) holders: Shared<Vec<Option<SourceId>>>,
+    pub(super) holders: Shared<Vec<SourceId>>,
     /// Listeners that wait for a descriptor.
     pub(super) starved: Shared<BTreeSet<SourceId>>,
     pub(super) tasks: Table<Job>,
