@@ -19,12 +19,7 @@ fn main() -> io::Result<()> {
 async fn serve(options: Options) -> io::Result<()> {
     let server = match options.api {
         Api::Protocol => serve_protocol(options.work).await?,
-        Api::Streams | Api::StreamsInto => {
-            let handle = move |reader, writer| handle(reader, writer, options);
-            start_server(handle, ANYWHERE)
-                .backlog(contract::BACKLOG as u32)
-                .await?
-        }
+        Api::Streams | Api::StreamsInto => serve_streams(options).await?,
     };
     if let Some(port) = server.sockets().first().and_then(Address::port) {
         contract::announce(port)?;
@@ -56,6 +51,31 @@ async fn serve_protocol(work: Work) -> io::Result<Server> {
                 .await
         }
         Work::LinesBuffered => contract::refuse("evloop needs no buffering by hand"),
+    }
+}
+
+async fn serve_streams(options: Options) -> io::Result<Server> {
+    let backlog = contract::BACKLOG as u32;
+    let buffer = options.buffer;
+    match (options.work, options.api) {
+        (Work::Echo, Api::StreamsInto) => {
+            start_server(move |r, w| echo_into(r, w, buffer), ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        (Work::Echo, _) => {
+            start_server(move |r, w| echo(r, w, buffer), ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        (Work::Lines, _) => start_server(lines, ANYWHERE).backlog(backlog).await,
+        (Work::Upload, _) => {
+            start_server(move |r, w| upload(r, w, buffer), ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        (Work::Download, _) => start_server(download, ANYWHERE).backlog(backlog).await,
+        (Work::LinesBuffered, _) => contract::refuse("evloop needs no buffering by hand"),
     }
 }
 
@@ -202,17 +222,6 @@ static ZEROES: [u8; CHUNK] = [0; CHUNK];
 
 fn chunk(left: u64) -> usize {
     CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))
-}
-
-async fn handle(reader: StreamReader, writer: StreamWriter, options: Options) -> io::Result<()> {
-    match (options.work, options.api) {
-        (Work::Echo, Api::StreamsInto) => echo_into(reader, writer, options.buffer).await,
-        (Work::Echo, _) => echo(reader, writer, options.buffer).await,
-        (Work::Lines, _) => lines(reader, writer).await,
-        (Work::Upload, _) => upload(reader, writer, options.buffer).await,
-        (Work::Download, _) => download(reader, writer).await,
-        (Work::LinesBuffered, _) => contract::refuse("evloop needs no buffering by hand"),
-    }
 }
 
 async fn echo(mut reader: StreamReader, writer: StreamWriter, buffer: usize) -> io::Result<()> {
