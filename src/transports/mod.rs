@@ -11,6 +11,8 @@ mod connection;
 mod contract;
 mod core;
 mod info;
+mod receiving;
+mod sending;
 
 pub(crate) use self::connection::{Connection, Owner, Parts};
 pub use self::contract::{BufferedProtocol, Data, ExtraInfo, Protocol, Transport};
