@@ -24,11 +24,17 @@ const SCRATCH: usize = 256 * 1024;
 /// How long a piece of load goes on.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
-    /// Each connection begins anew as soon as it is done, until the time is up.
+    /// Each connection begins anew as soon as it is done, until the time is up and there were
+    /// [`ROUND_TRIPS`] for each connection.
     Elapsed(Duration),
     /// Each connection begins once: the same for every server, however fast it is.
     Batch,
 }
+
+/// Round trips for each connection that a slice has at least, be it longer for that: with ten
+/// thousand connections a fifth of a second is three of them, and what is measured would be the
+/// beginning and the end.
+pub const ROUND_TRIPS: u64 = 20;
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
