@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long)]
     pub list: bool,
 
-    /// Interleaved rounds for each cell; 9 unless `--quick` makes it 4.
+    /// Interleaved rounds for each cell; 7 unless `--quick` makes it 4.
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
 
@@ -82,7 +82,8 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(if self.quick { 4 } else { 9 }).max(1)
+        let usual = if self.quick { 4 } else { ROUNDS };
+        self.rounds.unwrap_or(usual).max(1)
     }
 
     /// What the tables will have to say about themselves.
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn rounds_are_fewer_in_a_quick_run_and_never_none() {
         let rounds = |line| parse(line).rounds();
-        assert_eq!(rounds(""), 9);
+        assert_eq!(rounds(""), 7);
         assert_eq!(rounds("--quick"), 4);
         assert_eq!(rounds("--quick --rounds 2"), 2);
         assert_eq!(rounds("--rounds 0"), 1);

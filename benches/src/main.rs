@@ -42,22 +42,32 @@ use crate::rounds::{Bench, Effort};
 use crate::shuffle::Shuffle;
 use crate::without_sockets::{Entrant, Runtime};
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.list {
-        return list();
-    }
+    let done = if arguments.list {
+        list();
+        Ok(ExitCode::SUCCESS)
+    } else {
+        run(&arguments)
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     arguments.refuse_unknown_cells()?;
     arguments.refuse_partial_docs()?;
     if cfg!(debug_assertions) && arguments.render.is_none() {
         return Err("what a debug build costs says nothing: `cargo run --release`".into());
     }
     if arguments.check || arguments.accept {
-        return check_counts(&arguments);
+        return check_counts(arguments);
     }
     let run = match &arguments.render {
         Some(file) => serde_json::from_slice(&fs::read(file)?)?,
-        None => measure(&arguments)?,
+        None => measure(arguments)?,
     };
     io::stdout().write_all(report::markdown(&run).as_bytes())?;
     if arguments.write_docs {
@@ -269,7 +279,7 @@ impl Stage {
     }
 }
 
-fn list() -> Result<ExitCode, Box<dyn Error>> {
+fn list() {
     println!("Cells:");
     for cell in cells::all() {
         println!("  {}", cell.name);
@@ -282,5 +292,4 @@ fn list() -> Result<ExitCode, Box<dyn Error>> {
     for participant in participants::ALL {
         println!("  {}", participant.name);
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -92,10 +92,7 @@ pub fn cells(figures: &Figures) -> String {
             }
         }
     }
-    if text.contains(WIDE_MARK) {
-        text.push_str(WIDE_SENTENCE);
-    }
-    or_not_measured(text)
+    or_not_measured(explained(text))
 }
 
 fn group(figures: &Figures, kind: Kind, transport: &str, cells: &[&CellName]) -> String {
@@ -137,6 +134,14 @@ fn costs(figures: &Figures, cells: &[&CellName], participants: &[&str]) -> Table
         table.row(std::iter::once(cell.name.clone()).chain(costs).collect());
     }
     table
+}
+
+/// With a word about the mark, where there is one.
+fn explained(mut text: String) -> String {
+    if text.contains(WIDE_MARK) {
+        text.push_str(WIDE_SENTENCE);
+    }
+    text
 }
 
 /// A ratio in a cell, with a mark where the rounds are far apart.
@@ -195,7 +200,7 @@ pub fn best_peers(figures: &Figures) -> String {
         );
         table.row(row);
     }
-    format!("{table}\n{}\n{WIDE_SENTENCE}", tie_sentence())
+    explained(format!("{table}\n{}\n", tie_sentence()))
 }
 
 pub fn tie_sentence() -> String {
