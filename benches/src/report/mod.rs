@@ -26,7 +26,11 @@ use crate::report::plots::PLOTS;
 use crate::results::Run;
 
 /// The pages that have generated parts.
-const PAGES: [&str; 2] = ["docs/performance.md", "docs/performance-tables.md"];
+const PAGES: [&str; 3] = [
+    "docs/performance.md",
+    "docs/performance-tables.md",
+    "docs/performance-fairness.md",
+];
 
 /// Where the plots go.
 const PLOT_FOLDER: &str = "docs/performance";

@@ -7,8 +7,11 @@ use crate::report::markdown::Table;
 use crate::report::tables::NOT_MEASURED;
 use crate::results::Run;
 
-/// Whatever is less than this for everybody stands in one row.
+/// A floor that is less than this for everybody stands in the row of the rest.
 const LEAST: f64 = 5.0;
+
+/// A file that is less than this for everybody has no row, but counts for its floor.
+const LEAST_OF_FILES: f64 = 15.0;
 
 /// Instructions of each participant.
 type Row = Vec<f64>;
@@ -33,14 +36,14 @@ pub fn table(run: &Run) -> String {
         .iter()
         .map(|(floor, files)| (floor, sum(files.values())));
     for (floor, figures) in dearest_first(sums) {
-        if is_little(&figures) {
+        if is_below(LEAST, &figures) {
             little = sum([&little, &figures]);
             continue;
         }
         table.row(row(floor, "", &figures));
         let files = floors[floor]
             .iter()
-            .filter(|(file, row)| !file.is_empty() && !is_little(row));
+            .filter(|(file, row)| !file.is_empty() && !is_below(LEAST_OF_FILES, row));
         for (file, figures) in dearest_first(files.map(|(file, row)| (file, row.clone()))) {
             table.row(row("", &format!("`{file}`"), &figures));
         }
@@ -84,8 +87,8 @@ fn dearest_first<'a>(rows: impl Iterator<Item = (&'a String, Row)>) -> Vec<(&'a 
     rows
 }
 
-fn is_little(row: &Row) -> bool {
-    row.iter().all(|count| count.abs() < LEAST)
+fn is_below(least: f64, row: &Row) -> bool {
+    row.iter().all(|count| count.abs() < least)
 }
 
 /// Whole instructions: these are counts.

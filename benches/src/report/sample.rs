@@ -1,7 +1,7 @@
 //! Made-up runs for the tests of the report.
 
 use crate::cells::{self, Shape};
-use crate::results::{CellResult, Count, Idle, Latency, Run, TaskResult};
+use crate::results::{CellResult, Count, Idle, Latency, Profile, ProfilePart, Run, TaskResult};
 
 /// Who takes part, with what it costs compared with the bare loop.
 pub const PARTICIPANTS: [(&str, f64); 12] = [
@@ -69,6 +69,18 @@ pub fn run() -> Run {
             participant: participant.to_owned(),
             connections: 10_000,
             bytes,
+        });
+    }
+    for participant in ["evloop protocol", "evloop streams"] {
+        let part = |n| ProfilePart {
+            floor: format!("floor {}", n % 5),
+            file: format!("src/floor/file_{n}.rs"),
+            instructions: 20.0,
+        };
+        run.profiles.push(Profile {
+            participant: participant.to_owned(),
+            cell: "c100-1K".to_owned(),
+            parts: (0..26).map(part).collect(),
         });
     }
     for (name, ns) in TASKS {
