@@ -174,6 +174,7 @@ pub fn try_out(
 ) -> Result<(), String> {
     let shape = match participant.takes {
         Takes::LinesBuffered => Shape::Lines,
+        // Any echo will do.
         Takes::Everything | Takes::CountsOfEcho => Shape::Churn,
     };
     let work = participant.work(shape).unwrap_or(shape.work());

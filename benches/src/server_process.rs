@@ -289,3 +289,47 @@ fn signal(pid: i32, signal: Signal) -> io::Result<()> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
     Ok(rustix::process::kill_process(pid, signal)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A shell that says a port and then does as it is told.
+    fn start(script: &str) -> io::Result<ServerProcess> {
+        let core = (0..1024).find(|core| {
+            rustix::thread::sched_getaffinity(None).is_ok_and(|allowed| allowed.is_set(*core))
+        });
+        let words = ["sh", "-c", script].map(str::to_owned);
+        ServerProcess::start(&Launch::plain(core.unwrap_or(0), words.to_vec()))
+    }
+
+    #[test]
+    fn nothing_of_a_server_is_left_when_it_was_dropped() {
+        let server = start("echo 4242; exec sleep 100").unwrap();
+        assert_eq!(server.port, 4242);
+        let process = format!("/proc/{}", server.pid);
+        assert!(Path::new(&process).exists());
+        drop(server);
+        assert!(!Path::new(&process).exists());
+    }
+
+    #[test]
+    fn a_silent_server_has_a_figure_and_no_sockets() {
+        let server = start("echo 1; exec sleep 100").unwrap();
+        server.fall_asleep().unwrap();
+        assert_eq!(server.settled_cpu().unwrap(), server.cpu().unwrap());
+        assert_eq!(server.sockets().unwrap(), 0);
+        server.close_all_but(0).unwrap();
+    }
+
+    #[test]
+    fn what_a_server_says_about_its_failure_is_told() {
+        let error = start("echo no libuv here >&2; exit 2").err().unwrap();
+        let told = "it ended before it said its port: no libuv here";
+        assert_eq!(error.to_string(), told);
+        let error = start("echo hello").err().unwrap();
+        assert_eq!(error.to_string(), "what it said is no port");
+    }
+}
