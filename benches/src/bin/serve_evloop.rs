@@ -6,7 +6,7 @@ use std::io;
 use evloop::{
     Address, Protocol, Server, StreamReader, StreamWriter, Transport, create_server, start_server,
 };
-use evloop_benches::contract::{self, Api, CHUNK, COUNT, Options, Work};
+use evloop_benches::contract::{self, Api, COUNT, Options, Work};
 
 const ANYWHERE: (&str, u16) = ("127.0.0.1", 0);
 
@@ -187,9 +187,7 @@ impl Download {
         };
         let (_, high) = transport.get_write_buffer_limits();
         while self.left > 0 && !self.paused {
-            let size = chunk(self.left);
-            transport.write(&ZEROES[..size]);
-            self.left -= size as u64;
+            transport.write(contract::next_chunk(&mut self.left));
             // A pause is called for when this step has ended; the size is known at once.
             self.paused = transport.get_write_buffer_size() > high;
         }
@@ -216,12 +214,6 @@ impl Protocol for Download {
         self.paused = false;
         self.send_more();
     }
-}
-
-static ZEROES: [u8; CHUNK] = [0; CHUNK];
-
-fn chunk(left: u64) -> usize {
-    CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))
 }
 
 async fn echo(mut reader: StreamReader, writer: StreamWriter, buffer: usize) -> io::Result<()> {
@@ -279,10 +271,8 @@ async fn download(mut reader: StreamReader, writer: StreamWriter) -> io::Result<
     let count = reader.readexactly(COUNT).await?;
     let mut left = count.try_into().map_or(0, u64::from_le_bytes);
     while left > 0 {
-        let size = chunk(left);
-        writer.write(&ZEROES[..size]);
+        writer.write(contract::next_chunk(&mut left));
         writer.drain().await?;
-        left -= size as u64;
     }
     Ok(())
 }
