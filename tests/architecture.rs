@@ -362,8 +362,8 @@ struct Place {
 const PLACES: &[Place] = &[
     Place {
         words: "catch_unwind",
-        // The door; and the resolver's own thread, where std looks a name up and no user code is.
-        only_in: &["event_loop/door.rs", "sys/resolver.rs"],
+        // The door; and the threads of the pool, which outlive what they are given to do.
+        only_in: &["event_loop/door.rs", "sys/pool.rs"],
     },
     Place {
         words: "Instant :: now",
@@ -391,16 +391,23 @@ const PLACES: &[Place] = &[
         only_in: &["sys/signals.rs"],
     },
     Place {
-        words: "thread ::",
+        words: "dns_lookup ::",
         only_in: &["sys/resolver.rs"],
     },
     Place {
+        words: "thread ::",
+        only_in: &["sys/pool.rs"],
+    },
+    Place {
         words: "Mutex",
-        // What other threads hand in; the answer of the resolver's thread; the process's signals.
+        // What other threads hand in; what they are given to do, how much of it, and its outcome;
+        // the process's signals.
         only_in: &[
             "event_loop/remote.rs",
-            "endpoints/resolve.rs",
+            "event_loop/services.rs",
+            "sys/pool.rs",
             "sys/signals.rs",
+            "tasks/executor.rs",
         ],
     },
     Place {

@@ -17,7 +17,7 @@ use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::listening::Listening;
 use crate::endpoints::reserved::Reserved;
-use crate::endpoints::resolve::resolve;
+use crate::endpoints::resolve::{Hints, resolve};
 use crate::endpoints::server::{ProtocolFactory, Server};
 use crate::event_loop::{LoopHandle, Source};
 use crate::sys::{Address, ListenOptions, Listener};
@@ -210,7 +210,7 @@ async fn addresses(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Vec<W
                 ];
                 (all.to_vec(), true)
             }
-            Host::Name(name) => (resolve(handle, name, port).await??, true),
+            Host::Name(name) => (resolve(handle, name, port, Hints::default()).await?, true),
         };
         for address in found {
             if wanted.iter().all(|wanted| wanted.address != address) {

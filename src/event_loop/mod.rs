@@ -21,6 +21,7 @@ mod port;
 mod ready;
 mod remote;
 pub(crate) mod running;
+pub(crate) mod services;
 pub(crate) mod spares;
 mod state;
 mod threadsafe;
@@ -46,6 +47,7 @@ pub use self::handle::Handle;
 pub use self::owner::{EventLoop, LoopStopped};
 pub(crate) use self::ready::{Entry, TaskId};
 pub use self::running::NoRunningLoop;
+pub use self::services::Executor;
 pub use self::state::{LoopHandle, get_running_loop};
 pub(crate) use self::state::{Progress, Source, WeakHandle};
 pub use self::threadsafe::{LoopClosed, ThreadsafeHandle};
@@ -330,6 +332,7 @@ const MESSAGES_KEPT: usize = 1024;
 mod tests {
     use std::cell::Cell;
     use std::io;
+    use std::net::SocketAddr;
     use std::rc::Rc;
     use std::sync::Arc;
     use std::time::{Duration, Instant};
@@ -339,8 +342,8 @@ mod tests {
         poll_timeout,
     };
     use crate::sys::{
-        Address, Driver, Event, ListenOptions, Listener, MioDriver, Query, Readiness, Reply,
-        SourceId, Stream, Wakeup,
+        Address, ConnectFailure, Driver, Event, Job, ListenOptions, Listener, MioDriver, Readiness,
+        Refused, SourceId, Stream, Wakeup,
     };
 
     /// Counts how often the real driver is asked.
@@ -364,6 +367,15 @@ mod tests {
             self.0.connect(id, to)
         }
 
+        fn connect_from(
+            &mut self,
+            id: SourceId,
+            from: SocketAddr,
+            to: SocketAddr,
+        ) -> Result<Box<dyn Stream>, ConnectFailure> {
+            self.0.connect_from(id, from, to)
+        }
+
         fn bind(
             &mut self,
             id: SourceId,
@@ -381,8 +393,8 @@ mod tests {
             self.0.forget_signal(number);
         }
 
-        fn resolve(&mut self, query: Query, done: Reply) {
-            self.0.resolve(query, done);
+        fn blocking(&mut self, job: Job) -> Result<(), Refused> {
+            self.0.blocking(job)
         }
     }
 

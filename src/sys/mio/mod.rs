@@ -10,6 +10,7 @@ mod registration;
 mod tcp;
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,12 +20,12 @@ use mio::{Events, Poll, Registry, Waker};
 
 use crate::sys::address::Address;
 use crate::sys::driver::{
-    Driver, Event, ListenOptions, Listener, Query, Reply, SourceId, Stream, Wakeup,
+    ConnectFailure, Driver, Event, ListenOptions, Listener, SourceId, Stream, Wakeup,
 };
 use crate::sys::mio::registration::WAKER;
-use crate::sys::mio::tcp::{TcpAcceptor, start_connect};
+use crate::sys::mio::tcp::{TcpAcceptor, start_connect, start_connect_from};
+use crate::sys::pool::{Job, Pool, Refused};
 use crate::sys::readiness::Readiness;
-use crate::sys::resolver;
 use crate::sys::signals::{Signals, signal_of};
 
 /// The world as the operating system has it.
@@ -36,6 +37,7 @@ pub(crate) struct MioDriver {
     events: Events,
     waker: Arc<dyn Wakeup>,
     signals: Signals,
+    pool: Pool,
 }
 
 impl MioDriver {
@@ -50,6 +52,7 @@ impl MioDriver {
             events: Events::with_capacity(EVENTS_PER_POLL),
             waker,
             signals,
+            pool: Pool::new(),
         })
     }
 }
@@ -87,6 +90,15 @@ impl Driver for MioDriver {
         Ok(Box::new(start_connect(&self.registry, id, *to)?))
     }
 
+    fn connect_from(
+        &mut self,
+        id: SourceId,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<Box<dyn Stream>, ConnectFailure> {
+        Ok(Box::new(start_connect_from(&self.registry, id, from, to)?))
+    }
+
     fn bind(
         &mut self,
         id: SourceId,
@@ -106,8 +118,8 @@ impl Driver for MioDriver {
         self.signals.remove(number);
     }
 
-    fn resolve(&mut self, query: Query, done: Reply) {
-        resolver::resolve(query, done);
+    fn blocking(&mut self, job: Job) -> Result<(), Refused> {
+        self.pool.execute(job)
     }
 }
 
@@ -147,7 +159,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
     use std::sync::mpsc;
     use std::thread;
 

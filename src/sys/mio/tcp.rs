@@ -21,7 +21,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sys::address::Address;
-use crate::sys::driver::{ListenOptions, Listener, SourceId, Stream};
+use crate::sys::driver::{ConnectFailure, ListenOptions, Listener, SourceId, Stream};
 use crate::sys::mio::registration::{STREAM_INTEREST, token_of};
 
 /// A TCP connection, registered for both directions.
@@ -119,7 +119,27 @@ pub(crate) fn start_connect(
     id: SourceId,
     to: SocketAddr,
 ) -> io::Result<TcpConnection> {
-    let socket = tcp_socket(Domain::for_address(to))?;
+    finish_start(registry, id, tcp_socket(Domain::for_address(to))?, to)
+}
+
+/// [`start_connect`] from an address of ours; port 0 lets the system pick one.
+pub(crate) fn start_connect_from(
+    registry: &Registry,
+    id: SourceId,
+    from: SocketAddr,
+    to: SocketAddr,
+) -> Result<TcpConnection, ConnectFailure> {
+    let socket = tcp_socket(Domain::for_address(to)).map_err(ConnectFailure::Connect)?;
+    socket.bind(&from.into()).map_err(ConnectFailure::Bind)?;
+    finish_start(registry, id, socket, to).map_err(ConnectFailure::Connect)
+}
+
+fn finish_start(
+    registry: &Registry,
+    id: SourceId,
+    socket: Socket,
+    to: SocketAddr,
+) -> io::Result<TcpConnection> {
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&to.into()) {
         Ok(()) => {}
