@@ -38,7 +38,7 @@ use crate::sys::Resolver;
 /// ```
 pub trait Executor {
     /// Has `job` run, soon and on another thread. It is called on the loop's thread and must not
-    /// block. A job never panics; one that is dropped is reported to whoever waits for it.
+    /// block. A job does not panic; one that is dropped is reported to whoever waits for it.
     fn execute(&self, job: Box<dyn FnOnce() + Send>);
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Jobs(Mutex<Count>);
 #[derive(Default)]
 struct Count {
     under_way: usize,
-    /// One for each poll of those who wait, until the last job is done.
+    /// Of those who wait, each once, until the last job is done.
     waiting: Vec<Waker>,
 }
 
@@ -82,7 +82,9 @@ impl Jobs {
         if count.under_way == 0 {
             return Poll::Ready(());
         }
-        count.waiting.push(waker);
+        if !count.waiting.iter().any(|known| known.will_wake(&waker)) {
+            count.waiting.push(waker);
+        }
         Poll::Pending
     }
 

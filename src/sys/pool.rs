@@ -7,6 +7,7 @@
 //! pool waits for nothing: jobs that have not begun are dropped, one that runs goes on by itself.
 //! asyncio's counterpart: `ThreadPoolExecutor`, the default executor.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -27,7 +28,8 @@ pub(crate) struct Refused {
 /// A bounded set of threads and a queue in front of it.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
-    most: usize,
+    /// Asked of the system when the first job comes: most loops have none.
+    most: OnceCell<usize>,
     patience: Duration,
 }
 
@@ -49,10 +51,10 @@ struct State {
 impl Pool {
     /// A pool that has no thread yet.
     pub(crate) fn new() -> Self {
-        Self::with(most_threads(), PATIENCE)
+        Self::with(OnceCell::new(), PATIENCE)
     }
 
-    fn with(most: usize, patience: Duration) -> Self {
+    fn with(most: OnceCell<usize>, patience: Duration) -> Self {
         let shared = Shared {
             state: Mutex::default(),
             news: Condvar::new(),
@@ -70,7 +72,8 @@ impl Pool {
     pub(crate) fn execute(&self, job: Job) -> Result<(), Refused> {
         let mut state = self.shared.lock();
         // Whoever was notified and has not run yet counts as idle, and so does its job as queued.
-        if state.idle <= state.queue.len() && state.threads < self.most {
+        let most = *self.most.get_or_init(most_threads);
+        if state.idle <= state.queue.len() && state.threads < most {
             match self.start_thread() {
                 Ok(()) => state.threads += 1,
                 Err(error) if state.threads == 0 => return Err(Refused { job, error }),
@@ -209,7 +212,7 @@ mod tests {
 
     #[test]
     fn jobs_run_elsewhere_side_by_side_and_no_more_than_the_limit() {
-        let pool = Pool::with(2, LIMIT);
+        let pool = Pool::with(OnceCell::from(2), LIMIT);
         let (begun, order) = mpsc::channel();
         let mut releases: Vec<_> = (0..4).map(|i| held(&pool, i, &begun)).collect();
         let mut first = [next(&order), next(&order)];
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn an_idle_thread_takes_the_next_job_and_no_second_one_is_started() {
-        let pool = Pool::with(8, LIMIT);
+        let pool = Pool::with(OnceCell::from(8), LIMIT);
         let (done, ids) = mpsc::channel();
         let mut seen = Vec::new();
         for _ in 0..10 {
@@ -243,7 +246,7 @@ mod tests {
 
     #[test]
     fn threads_that_nobody_needs_end_and_come_back_with_the_next_job() {
-        let pool = Pool::with(2, Duration::from_millis(1));
+        let pool = Pool::with(OnceCell::from(2), Duration::from_millis(1));
         let (done, finished) = mpsc::channel();
         for _ in 0..2 {
             let done = done.clone();
@@ -257,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_job_that_panics_costs_no_thread() {
-        let pool = Pool::with(1, LIMIT);
+        let pool = Pool::with(OnceCell::from(1), LIMIT);
         execute(&pool, || panic!("expected by this test"));
         let (done, finished) = mpsc::channel();
         execute(&pool, move || done.send(()).unwrap());
@@ -267,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_end_drops_what_has_not_begun_and_waits_for_nothing() {
-        let pool = Pool::with(1, LIMIT);
+        let pool = Pool::with(OnceCell::from(1), LIMIT);
         let (begun, order) = mpsc::channel();
         let release = held(&pool, 1, &begun);
         assert_eq!(next(&order), 1);

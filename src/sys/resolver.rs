@@ -51,7 +51,8 @@ use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind};
 /// # ; Ok::<(), io::Error>(())
 /// ```
 pub trait Resolver {
-    /// The addresses of a host and a service. None at all counts as an error.
+    /// The addresses of a host and a service. Whoever wants to connect or serve takes none at all
+    /// for an error.
     fn getaddrinfo(&self, query: Query) -> ResolverFuture<Vec<AddrInfo>>;
 
     /// The host and the service of an address. By default there is no answer

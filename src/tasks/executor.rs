@@ -76,7 +76,8 @@ impl LoopHandle {
             reply: Arc::clone(&reply),
             _begun: services.jobs.begin(),
         };
-        let job: Job = Box::new(move || errand.run(f));
+        // A result that nobody wants is dropped there, which may panic as well.
+        let job: Job = Box::new(move || drop(catch(|| errand.run(f))));
         match services.executor.get() {
             Some(executor) => executor.execute(job),
             None => self.execute_by_driver(job, &reply),

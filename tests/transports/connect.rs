@@ -218,6 +218,31 @@ fn several_addresses_are_tried_one_after_the_other() {
 }
 
 #[test]
+fn three_hundred_connects_at_a_time_all_arrive() {
+    if !own_process::enter("connect::three_hundred_connects_at_a_time_all_arrive") {
+        return;
+    }
+    run(async {
+        let trace = Trace::default();
+        let factory = move || Probe::new(&trace);
+        let server = create_server(factory, ("127.0.0.1", 0)).backlog(512);
+        let server = server.await.unwrap();
+        let address = server.sockets()[0].as_inet().unwrap();
+        let before = descriptors();
+        let connects = (0..300).map(|_| create_connection(quiet, address).into_future());
+        let connected = futures::future::join_all(connects).await;
+        for outcome in connected {
+            outcome.unwrap().0.abort();
+        }
+        server.close();
+        server.wait_closed().await.unwrap();
+        while descriptors() >= before {
+            turns(1).await;
+        }
+    });
+}
+
+#[test]
 fn outside_a_loop_there_is_an_error() {
     let future = create_connection(quiet, ("127.0.0.1", 1)).into_future();
     let error = futures::executor::block_on(future).map(drop).unwrap_err();
