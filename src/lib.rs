@@ -60,8 +60,10 @@ mod tasks;
 mod transports;
 
 pub use crate::endpoints::{
-    ConnectionEnd, CreateConnection, CreateServer, Endpoint, EndpointError, ServeForever, Server,
-    Shutdown, ShutdownPhase, ShutdownReport, create_connection, create_server,
+    ConnectionEnd, CreateConnection, CreateServer, CreateUnixConnection, CreateUnixServer,
+    Endpoint, EndpointError, ServeForever, Server, Shutdown, ShutdownPhase, ShutdownReport,
+    UnixEndpoint, connect_accepted_socket, create_connection, create_server,
+    create_unix_connection, create_unix_server,
 };
 pub use crate::event_loop::{
     EventLoop, ExceptionContext, Handle, LoopClosed, LoopHandle, LoopStopped, NoRunningLoop,
@@ -70,17 +72,18 @@ pub use crate::event_loop::{
 pub use crate::runner::run;
 pub use crate::streams::{
     AsyncCallback, ClientConnectedCb, Completion, FeedError, IncompleteReadError,
-    LimitOverrunError, Lines, OpenConnection, Outcome, PlainCallback, ReadError, Separator,
-    Separators, StartServer, StreamFeeder, StreamReader, StreamReaderProtocol, StreamWriter,
-    open_connection, start_server,
+    LimitOverrunError, Lines, OpenConnection, OpenUnixConnection, Outcome, PlainCallback,
+    ReadError, Separator, Separators, StartServer, StartUnixServer, StreamFeeder, StreamReader,
+    StreamReaderProtocol, StreamWriter, open_connection, open_unix_connection, start_server,
+    start_unix_server,
 };
-pub use crate::sys::{Address, numbers as signals};
+pub use crate::sys::{Address, Credentials, UnixAddress, numbers as signals};
 pub use crate::tasks::{
     IntoTask, InvalidStateError, Sleep, Task, TaskError, TimeoutError, Waiter, sleep, sleep_until,
     timeout,
 };
 pub use crate::transports::{
-    BufferedProtocol, Data, ExtraInfo, PeerName, Protocol, SockName, Transport,
+    BufferedProtocol, Data, ExtraInfo, PeerCredentials, PeerName, Protocol, SockName, Transport,
 };
 
 /// The README's example has to compile.

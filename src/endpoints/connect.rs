@@ -10,10 +10,12 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, IntoFuture, poll_fn};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use crate::endpoints::connected::Connected;
 use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::reserved::Reserved;
@@ -22,19 +24,21 @@ use crate::event_loop::cells::Slot;
 use crate::event_loop::{
     Entry, LoopHandle, NoRunningLoop, Progress, Source, get_running_loop, running,
 };
-use crate::sys::{Address, Readiness, Stream};
-use crate::transports::{Connection, Parts, Protocol, Transport};
+use crate::sys::{Address, Readiness};
+use crate::transports::{Protocol, Transport};
 
 /// Connects to `endpoint` and gives the transport and the protocol that `factory` makes once the
 /// connection is there. Mirrors `loop.create_connection`; it runs on the loop that polls it.
 ///
 /// The addresses of a name, and of several hosts, are tried one after the other. Dropping the
-/// future gives the attempt up and leaves nothing behind.
+/// future gives the attempt up and leaves nothing behind. A socket that is connected already
+/// (asyncio's `sock=`) is taken as it is: see [`Endpoint`].
 ///
 /// # Errors
 ///
 /// An [`EndpointError`], as `io::Error`: the name has no address, or none of them answered.
-/// `InvalidInput` when there is no host. [`NoRunningLoop`] outside a loop.
+/// `InvalidInput` when there is no host, or a socket that is not connected. [`NoRunningLoop`]
+/// outside a loop.
 ///
 /// ```
 /// use evloop::{Protocol, Transport, create_connection};
@@ -69,7 +73,57 @@ where
     }
 }
 
+/// Gives a transport and a protocol for a connection that somebody else accepted, from a listener
+/// of the program's own or by another process. Mirrors `loop.connect_accepted_socket`; with
+/// streams the same is [`open_connection`](crate::open_connection) on that socket.
+///
+/// # Errors
+///
+/// Those of [`create_connection`].
+///
+/// ```
+/// use evloop::{Protocol, Transport, connect_accepted_socket};
+///
+/// struct Greeter;
+///
+/// impl Protocol for Greeter {
+///     fn connection_made(&mut self, transport: Transport) {
+///         transport.write(b"hello");
+///         transport.close();
+///     }
+/// }
+///
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let peer = std::net::TcpStream::connect(listener.local_addr()?)?;
+/// let (socket, _) = listener.accept()?;
+/// evloop::run(async move {
+///     connect_accepted_socket(|| Greeter, socket).await.map(drop)
+/// })??;
+/// # assert_eq!(std::io::read_to_string(peer)?, "hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn connect_accepted_socket<P, F>(factory: F, socket: impl Into<OwnedFd>) -> CreateConnection<F>
+where
+    P: Protocol,
+    F: FnOnce() -> P,
+{
+    create_connection(factory, socket.into())
+}
+
 impl LoopHandle {
+    /// [`connect_accepted_socket`] for this loop: awaited on another one it is [`NoRunningLoop`].
+    pub fn connect_accepted_socket<P, F>(
+        &self,
+        factory: F,
+        socket: impl Into<OwnedFd>,
+    ) -> CreateConnection<F>
+    where
+        P: Protocol,
+        F: FnOnce() -> P,
+    {
+        self.create_connection(factory, socket.into())
+    }
+
     /// [`create_connection`] for this loop: awaited on another one it is [`NoRunningLoop`].
     pub fn create_connection<P, F>(
         &self,
@@ -106,20 +160,11 @@ where
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let handle = loop_of(self.loop_number)?;
-            let socket = connect(&handle, &self.endpoint).await?;
-            let protocol = Rc::new(RefCell::new((self.factory)()));
-            let transport = socket.into_connection(&handle, Rc::clone(&protocol) as _);
-            // What was queued for the connection comes first; what it queues comes first, too.
-            let made = handle.create_future();
-            let setter = made.clone();
-            drop(handle.call_soon(move || {
-                // Nobody else sets it.
-                let _ = setter.set_result(());
-            }));
-            let guard = CloseOnDrop(Some(&transport));
-            made.await?;
-            guard.disarm();
-            Ok((transport, protocol))
+            let socket = match self.endpoint.into_socket() {
+                Ok(socket) => Connected::adopt(&handle, socket)?,
+                Err(endpoint) => connect(&handle, &endpoint).await?,
+            };
+            socket.introduce(&handle, self.factory).await
         })
     }
 }
@@ -138,25 +183,8 @@ pub(crate) fn loop_of(number: u64) -> Result<LoopHandle, NoRunningLoop> {
     get_running_loop()
 }
 
-/// Whoever gives up while `connection_made` is on its way has no transport to close.
-struct CloseOnDrop<'a>(Option<&'a Transport>);
-
-impl CloseOnDrop<'_> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(transport) = self.0 {
-            transport.close();
-        }
-    }
-}
-
 /// Tries the addresses of all hosts, one after the other.
-async fn connect(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Socket> {
+async fn connect(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Connected> {
     let hosts = endpoint.hosts();
     if hosts.is_empty() || hosts.contains(&Host::Any) {
         let message = format!("no host to connect to: {endpoint:?}");
@@ -184,7 +212,8 @@ async fn connect(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Socket>
     Err(EndpointError::of(errors).into())
 }
 
-async fn connect_one(handle: &LoopHandle, address: &Address) -> io::Result<Socket> {
+/// Tries one address.
+pub(crate) async fn connect_one(handle: &LoopHandle, address: &Address) -> io::Result<Connected> {
     let place = Reserved::new(handle);
     let id = place.id();
     let stream = handle.driver(|driver| driver.connect(id, address))?;
@@ -204,38 +233,12 @@ async fn connect_one(handle: &LoopHandle, address: &Address) -> io::Result<Socke
         })
     })
     .await??;
-    Ok(Socket {
+    Ok(Connected {
         place,
         stream,
         peer,
         ready: connecting.ready.get(),
     })
-}
-
-/// A connected socket with its place in the loop's table.
-struct Socket {
-    place: Reserved,
-    stream: Box<dyn Stream>,
-    peer: Address,
-    ready: Readiness,
-}
-
-impl Socket {
-    fn into_connection(
-        self,
-        handle: &LoopHandle,
-        protocol: Rc<RefCell<dyn Protocol>>,
-    ) -> Transport {
-        let parts = Parts {
-            id: self.place.keep(),
-            stream: self.stream,
-            peer: self.peer,
-            sock_name: None,
-            ready: self.ready,
-            owner: None,
-        };
-        Connection::start(handle, parts, protocol)
-    }
 }
 
 /// Stands in the loop's table while the system connects.

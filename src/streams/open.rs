@@ -11,10 +11,12 @@ use crate::endpoints::{Endpoint, create_connection};
 use crate::streams::protocol::StreamReaderProtocol;
 use crate::streams::reader::StreamReader;
 use crate::streams::writer::StreamWriter;
+use crate::transports::Transport;
 
 /// Connects to `endpoint` and gives a reader and a writer. Mirrors `asyncio.open_connection`.
 ///
-/// Dropping the future gives the attempt up and leaves nothing behind.
+/// Dropping the future gives the attempt up and leaves nothing behind. A socket that is connected
+/// already, TCP or unix, is taken as it is: see [`Endpoint`].
 ///
 /// # Errors
 ///
@@ -69,13 +71,21 @@ impl IntoFuture for OpenConnection {
             let reader = reader(self.limit)?;
             let factory = move || StreamReaderProtocol::new(reader, None);
             let (transport, protocol) = create_connection(factory, self.endpoint).await?;
-            let writer = StreamWriter::new(transport, &protocol.borrow());
-            let reader = protocol.borrow_mut().take_reader();
-            // Given to the protocol above, and nobody else takes it.
-            let reader = reader.expect("the protocol has its reader");
-            Ok((reader, writer))
+            Ok(streams(transport, &mut protocol.borrow_mut()))
         })
     }
+}
+
+/// The two ends of a connection whose protocol was made with a reader.
+pub(crate) fn streams(
+    transport: Transport,
+    protocol: &mut StreamReaderProtocol,
+) -> (StreamReader, StreamWriter) {
+    let writer = StreamWriter::new(transport, protocol);
+    let reader = protocol.take_reader();
+    // Given to the protocol by our caller, and nobody else takes it.
+    let reader = reader.expect("the protocol has its reader");
+    (reader, writer)
 }
 
 /// A reader with this limit, or the default one.

@@ -8,13 +8,16 @@
 //! the `socket` module.
 
 mod address;
+mod credentials;
 mod driver;
 mod mio;
 mod readiness;
 mod resolver;
 mod signals;
+mod unix_address;
 
 pub use self::address::Address;
+pub use self::credentials::Credentials;
 #[cfg(test)]
 pub(crate) use self::driver::Reply;
 pub(crate) use self::driver::{
@@ -23,3 +26,4 @@ pub(crate) use self::driver::{
 pub(crate) use self::mio::MioDriver;
 pub(crate) use self::readiness::Readiness;
 pub use self::signals::numbers;
+pub use self::unix_address::UnixAddress;

@@ -152,11 +152,12 @@ fn no_host_is_invalid_input_and_the_endpoint_is_named() {
             (["127.0.0.1", ""], 8080).into(),
         ];
         for endpoint in endpoints {
-            let error = create_connection(quiet, endpoint.clone())
+            let shown = format!("{endpoint:?}");
+            let error = create_connection(quiet, endpoint)
                 .await
                 .map(drop)
                 .unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{endpoint:?}");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{shown}");
             assert!(error.to_string().contains("8080"), "{error}");
         }
     });
