@@ -70,6 +70,7 @@ fn a_connected_tcp_socket_becomes_a_transport() {
         let name = transport.get_extra_info(SockName).unwrap();
         assert_eq!(name.as_inet(), peer.0.peer_addr().ok());
         transport.write(b"hello");
+        turns(1).await;
         assert_eq!(peer.receive(5), b"hello");
         peer.send(b"world");
         trace.until("data world").await;
@@ -304,9 +305,12 @@ fn a_listener_may_be_shared_and_go_on_elsewhere() {
     run(async {
         let (listener, address) = listener();
         let copy: TcpListener = listener.try_clone().unwrap();
-        let server = create_server(quiet, listener).await.unwrap();
+        let trace = Trace::default();
+        let say = trace.clone();
+        let server = create_server(move || Probe::new(&say), listener);
+        let server = server.await.unwrap();
         drop(TcpStream::connect(address).unwrap());
-        turns(3).await;
+        trace.until("lost").await;
         server.close();
         within("the end", server.wait_closed()).await.unwrap();
         let client = TcpStream::connect(address).unwrap();

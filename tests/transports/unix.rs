@@ -1,11 +1,15 @@
 //! Unix sockets: connections, addresses, credentials, and what is left of them.
 
+use std::cell::RefCell;
 use std::future::IntoFuture;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::rc::Rc;
 
 use evloop::{
     EndpointError, NoRunningLoop, PeerCredentials, PeerName, SockName, UnixAddress,
@@ -120,29 +124,26 @@ fn the_system_says_who_the_peer_is() {
         let folder = Folder::new();
         let path = folder.path("a.sock");
         let trace = Trace::default();
-        let (say, expected) = (trace.clone(), std::process::id());
+        let (say, seen) = (trace.clone(), Rc::new(RefCell::new(Vec::new())));
+        let kept = Rc::clone(&seen);
         let factory = move || {
-            let say = say.clone();
-            quiet().doing(move |call, transport| {
-                let peer = transport.get_extra_info(PeerCredentials);
-                match (call, peer) {
-                    (Call::Made, Some(peer)) => {
-                        assert_eq!(peer.pid, i32::try_from(expected).ok());
-                        let file = std::fs::metadata("/proc/self").unwrap();
-                        use std::os::unix::fs::MetadataExt;
-                        assert_eq!((peer.uid, peer.gid), (file.uid(), file.gid()));
-                        say.say("known");
-                    }
-                    (Call::Lost(_), None) => say.say("gone"),
-                    _ => {}
-                }
+            let kept = Rc::clone(&kept);
+            Probe::new(&say).doing(move |_, transport| {
+                kept.borrow_mut().push(transport.clone());
+                let peer = transport.get_extra_info(PeerCredentials).unwrap();
+                assert_eq!(peer.pid, i32::try_from(std::process::id()).ok());
+                let me = std::fs::metadata("/proc/self").unwrap();
+                assert_eq!((peer.uid, peer.gid), (me.uid(), me.gid()));
             })
         };
         let server = create_unix_server(factory, &path).await.unwrap();
         drop(peer(&path));
-        trace.until("gone").await;
-        assert_eq!(trace, ["known", "gone"]);
+        trace.until("lost").await;
+        assert_eq!(trace, ["made", "eof", "lost"]);
         server.close();
+        within("the end", server.wait_closed()).await.unwrap();
+        let transport = seen.borrow_mut().pop().unwrap();
+        assert_eq!(transport.get_extra_info(PeerCredentials), None);
 
         let tcp = evloop::create_server(quiet, ("127.0.0.1", 0))
             .await
@@ -208,7 +209,7 @@ fn either_side_may_end_first_and_go_on_reading() {
         let (transport, _) = connecting.await.unwrap();
         let (accepted, _) = listener.accept().unwrap();
         transport.write(b"last words");
-        transport.write_eof();
+        transport.write_eof().unwrap();
         assert_eq!(receive(&accepted, 10), b"last words");
         assert_eq!((&accepted).read(&mut [0]).unwrap(), 0);
         (&accepted).write_all(b"answer").unwrap();
