@@ -161,7 +161,7 @@ where
         Box::pin(async move {
             let handle = loop_of(self.loop_number)?;
             let socket = match self.endpoint.into_socket() {
-                Ok(socket) => Connected::adopt(&handle, socket)?,
+                Ok(socket) => Connected::adopt(&handle, socket.take()?)?,
                 Err(endpoint) => connect(&handle, &endpoint).await?,
             };
             socket.introduce(&handle, self.factory).await

@@ -6,11 +6,13 @@
 //! of `create_connection` and `create_server`.
 
 use std::fmt;
+use std::io;
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream,
 };
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 
 /// Where to connect to, or what to serve.
 ///
@@ -25,8 +27,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 /// `UnixListener` for a server, or either as an `OwnedFd`, such as a service manager hands over.
 /// The system is asked what it is, and the wrong kind is `InvalidInput`. It belongs to the
 /// endpoint: it is closed with the connection or the server, or when that fails. Keep a duplicate
-/// (`try_clone`) to have it afterwards; mind that both are made non-blocking, since this is a
-/// property of what they share. A path on which a listener was bound elsewhere is never removed.
+/// (`try_clone`), or a clone of the endpoint, to have it afterwards; mind that both are made
+/// non-blocking, since this is a property of what they share. A path on which a listener was bound
+/// elsewhere is never removed.
 ///
 /// ```
 /// use evloop::Endpoint;
@@ -34,13 +37,36 @@ use std::os::unix::net::{UnixListener, UnixStream};
 /// assert_eq!(Endpoint::from(("localhost", 80)).to_string(), "localhost:80");
 /// assert_eq!(Endpoint::from((["127.0.0.1", "::1"], 80)).to_string(), "127.0.0.1:80, [::1]:80");
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Endpoint(Place);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Place {
     Hosts { hosts: Vec<Host>, port: u16 },
-    Socket(OwnedFd),
+    Socket(Existing),
+}
+
+/// A socket that somebody else made.
+#[derive(Clone, Debug)]
+pub(crate) struct Existing(Arc<OwnedFd>);
+
+impl Existing {
+    /// The socket itself, or a duplicate while a clone of the endpoint has it.
+    pub(crate) fn take(self) -> io::Result<OwnedFd> {
+        Arc::try_unwrap(self.0).or_else(|shared| shared.try_clone())
+    }
+}
+
+impl From<OwnedFd> for Existing {
+    fn from(socket: OwnedFd) -> Self {
+        Self(Arc::new(socket))
+    }
+}
+
+impl fmt::Display for Existing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the socket {}", self.0.as_raw_fd())
+    }
 }
 
 /// One host of an endpoint.
@@ -83,7 +109,7 @@ impl Endpoint {
     }
 
     /// The existing socket, or the endpoint back if it is none.
-    pub(crate) fn into_socket(self) -> Result<OwnedFd, Self> {
+    pub(crate) fn into_socket(self) -> Result<Existing, Self> {
         match self.0 {
             Place::Socket(socket) => Ok(socket),
             Place::Hosts { .. } => Err(self),
@@ -95,7 +121,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (hosts, port) = match &self.0 {
             Place::Hosts { hosts, port } => (hosts, port),
-            Place::Socket(socket) => return write!(f, "the socket {}", socket.as_raw_fd()),
+            Place::Socket(socket) => return fmt::Display::fmt(socket, f),
         };
         for (i, host) in hosts.iter().enumerate() {
             if i > 0 {
@@ -197,7 +223,7 @@ impl From<SocketAddrV6> for Endpoint {
 
 impl From<OwnedFd> for Endpoint {
     fn from(socket: OwnedFd) -> Self {
-        Self(Place::Socket(socket))
+        Self(Place::Socket(socket.into()))
     }
 }
 

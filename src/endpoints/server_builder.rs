@@ -164,7 +164,7 @@ impl IntoFuture for CreateServer {
             let handle = loop_of(self.loop_number)?;
             expect_connections(self.max_connections)?;
             let bound = match self.endpoint.into_socket() {
-                Ok(socket) => vec![Bound::adopt(&handle, socket, &self.options)?],
+                Ok(socket) => vec![Bound::adopt(&handle, socket.take()?, &self.options)?],
                 Err(endpoint) => {
                     let addresses = addresses(&handle, &endpoint).await?;
                     bind_all(&handle, &addresses, &self.options)?

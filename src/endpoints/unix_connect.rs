@@ -127,7 +127,7 @@ impl<F> fmt::Debug for CreateUnixConnection<F> {
 async fn connect(handle: &LoopHandle, endpoint: UnixEndpoint) -> io::Result<Connected> {
     match endpoint.0 {
         UnixPlace::Socket(socket) => {
-            let socket = Connected::adopt(handle, socket)?;
+            let socket = Connected::adopt(handle, socket.take()?)?;
             expect_unix(&socket.peer)?;
             Ok(socket)
         }

@@ -8,10 +8,11 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use crate::endpoints::endpoint::Existing;
 use crate::sys::{Address, UnixAddress};
 
 /// Where to connect to, or what to serve, among unix sockets.
@@ -27,14 +28,14 @@ use crate::sys::{Address, UnixAddress};
 /// assert_eq!(UnixEndpoint::from("/run/echo.sock").to_string(), "/run/echo.sock");
 /// assert_eq!(UnixEndpoint::from(UnixAddress::abstract_name("echo")).to_string(), "@echo");
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct UnixEndpoint(pub(crate) UnixPlace);
 
 /// What a [`UnixEndpoint`] is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum UnixPlace {
     Address(UnixAddress),
-    Socket(OwnedFd),
+    Socket(Existing),
 }
 
 /// Refuses an existing socket of another kind.
@@ -52,7 +53,7 @@ impl fmt::Display for UnixEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             UnixPlace::Address(address) => fmt::Display::fmt(address, f),
-            UnixPlace::Socket(socket) => write!(f, "the socket {}", socket.as_raw_fd()),
+            UnixPlace::Socket(socket) => fmt::Display::fmt(socket, f),
         }
     }
 }
@@ -113,7 +114,7 @@ impl From<&OsStr> for UnixEndpoint {
 
 impl From<OwnedFd> for UnixEndpoint {
     fn from(socket: OwnedFd) -> Self {
-        Self(UnixPlace::Socket(socket))
+        Self(UnixPlace::Socket(socket.into()))
     }
 }
 

@@ -159,7 +159,7 @@ impl fmt::Debug for CreateUnixServer {
 fn bind(handle: &LoopHandle, endpoint: UnixEndpoint, how: &ListenOptions) -> io::Result<Bound> {
     match endpoint.0 {
         UnixPlace::Socket(socket) => {
-            let bound = Bound::adopt(handle, socket, how)?;
+            let bound = Bound::adopt(handle, socket.take()?, how)?;
             expect_unix(bound.address())?;
             Ok(bound)
         }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use evloop::{
-    PeerName, SockName, connect_accepted_socket, create_connection, create_server,
+    Endpoint, PeerName, SockName, connect_accepted_socket, create_connection, create_server,
     create_unix_connection, create_unix_server, get_running_loop, open_connection,
 };
 use socket2::{Domain, SockRef, Socket, Type};
@@ -261,6 +261,21 @@ fn libc_enotsock() -> i32 {
     let socket = Socket::from(OwnedFd::from(file));
     let error = socket.local_addr().map(drop).unwrap_err();
     error.raw_os_error().expect("an error of the system")
+}
+
+#[test]
+fn an_endpoint_may_be_cloned_with_its_socket() {
+    run(async {
+        let (ours, theirs) = pair();
+        let endpoint = Endpoint::from(ours);
+        let connecting = create_connection(quiet, endpoint.clone());
+        let (transport, _) = connecting.await.unwrap();
+        transport.abort();
+        turns(2).await;
+        let (transport, _) = create_connection(echoing, endpoint).await.unwrap();
+        echoed(theirs).await;
+        transport.abort();
+    });
 }
 
 /// Closing a descriptor leaves its registration behind while a duplicate is open.

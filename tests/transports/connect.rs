@@ -152,12 +152,11 @@ fn no_host_is_invalid_input_and_the_endpoint_is_named() {
             (["127.0.0.1", ""], 8080).into(),
         ];
         for endpoint in endpoints {
-            let shown = format!("{endpoint:?}");
-            let error = create_connection(quiet, endpoint)
+            let error = create_connection(quiet, endpoint.clone())
                 .await
                 .map(drop)
                 .unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{shown}");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{endpoint:?}");
             assert!(error.to_string().contains("8080"), "{error}");
         }
     });
