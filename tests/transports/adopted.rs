@@ -16,6 +16,7 @@ use crate::common::own_process::{self, descriptors};
 use crate::common::trace::Trace;
 use crate::common::{PATIENCE, Peer, listener, run, turns, within};
 use crate::probe::{Call, Probe};
+use crate::unix::{collecting, send_with_descriptor};
 
 fn quiet() -> Probe {
     Probe::new(&Trace::default())
@@ -125,19 +126,27 @@ fn bytes_behind_urgent_data_arrive_on_an_adopted_socket() {
     run(async {
         let (ours, peer) = tcp_pair();
         let trace = Trace::default();
-        let say = trace.clone();
-        let mut all = Vec::new();
-        let probe = quiet().doing(move |call, _| {
-            if let Call::Data(data) = call {
-                all.extend_from_slice(data);
-                say.say(String::from_utf8_lossy(&all));
-            }
-        });
+        let probe = collecting(&trace);
         let (transport, _) = create_connection(move || probe, ours).await.unwrap();
         peer.send(b"abc");
         SockRef::from(&peer.0).send_out_of_band(b"!").unwrap();
         peer.send(b"def");
         trace.until("abcdef").await;
+        transport.abort();
+    });
+}
+
+#[test]
+fn bytes_behind_a_passed_descriptor_arrive_on_an_adopted_socket() {
+    run(async {
+        let (ours, mut theirs) = pair();
+        let trace = Trace::default();
+        let probe = collecting(&trace);
+        let (transport, _) = create_connection(move || probe, ours).await.unwrap();
+        theirs.write_all(b"abc").unwrap();
+        send_with_descriptor(&theirs, b"!");
+        theirs.write_all(b"def").unwrap();
+        trace.until("abc!def").await;
         transport.abort();
     });
 }
@@ -278,6 +287,21 @@ fn an_endpoint_may_be_cloned_with_its_socket() {
     });
 }
 
+/// How many descriptors this process has the system watch.
+#[cfg(target_os = "linux")]
+fn registrations() -> usize {
+    let entries = std::fs::read_dir("/proc/self/fdinfo").expect("our descriptors");
+    let texts = entries.map(|entry| std::fs::read_to_string(entry.expect("an entry").path()));
+    // The one with which the folder was read is gone.
+    let watched = |text: String| text.lines().filter(|line| line.starts_with("tfd:")).count();
+    texts.map(|text| text.map_or(0, watched)).sum()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn registrations() -> usize {
+    0
+}
+
 /// Closing a descriptor leaves its registration behind while a duplicate is open.
 #[test]
 fn a_duplicate_that_stays_open_is_no_concern_of_the_loop_any_more() {
@@ -287,7 +311,7 @@ fn a_duplicate_that_stays_open_is_no_concern_of_the_loop_any_more() {
         return;
     }
     run(async {
-        let before = descriptors();
+        let before = (descriptors(), registrations());
         let trace = Trace::default();
         let (ours, mut theirs) = pair();
         let mut copy = ours.try_clone().unwrap();
@@ -295,7 +319,7 @@ fn a_duplicate_that_stays_open_is_no_concern_of_the_loop_any_more() {
         let (transport, _) = create_connection(move || probe, ours).await.unwrap();
         transport.abort();
         trace.until("lost").await;
-        assert_eq!(descriptors(), before + 2);
+        assert_eq!((descriptors(), registrations()), (before.0 + 2, before.1));
         theirs.write_all(b"for the duplicate").unwrap();
         turns(10).await;
         let mut data = [0; 17];

@@ -37,6 +37,18 @@ fn echoing(trace: &Trace) -> Probe {
     })
 }
 
+/// A protocol that says all that it has got.
+pub(crate) fn collecting(trace: &Trace) -> Probe {
+    let say = trace.clone();
+    let mut all = Vec::new();
+    quiet().doing(move |call, _| {
+        if let Call::Data(data) = call {
+            all.extend_from_slice(data);
+            say.say(String::from_utf8_lossy(&all));
+        }
+    })
+}
+
 fn peer(path: &Path) -> UnixStream {
     let stream = UnixStream::connect(path).expect("to connect");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -50,7 +62,7 @@ fn receive(mut peer: &UnixStream, n: usize) -> Vec<u8> {
 }
 
 /// Sends bytes with a descriptor.
-fn send_with_descriptor(peer: &UnixStream, bytes: &[u8]) {
+pub(crate) fn send_with_descriptor(peer: &UnixStream, bytes: &[u8]) {
     let passed = [peer.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut space);
@@ -162,16 +174,7 @@ fn bytes_behind_a_passed_descriptor_arrive() {
         let path = folder.path("a.sock");
         let trace = Trace::default();
         let say = trace.clone();
-        let received = move || {
-            let say = say.clone();
-            let mut all = Vec::new();
-            quiet().doing(move |call, _| {
-                if let Call::Data(data) = call {
-                    all.extend_from_slice(data);
-                    say.say(String::from_utf8_lossy(&all));
-                }
-            })
-        };
+        let received = move || collecting(&say);
         let server = create_unix_server(received, &path).await.unwrap();
         let peer = peer(&path);
         (&peer).write_all(b"abc").unwrap();
@@ -205,7 +208,7 @@ fn either_side_may_end_first_and_go_on_reading() {
         let called = Trace::default();
         let probe = Probe::new(&called);
         let listener = UnixListener::bind(folder.path("b.sock")).unwrap();
-        let connecting = create_unix_connection(move || probe, &folder.path("b.sock"));
+        let connecting = create_unix_connection(move || probe, folder.path("b.sock"));
         let (transport, _) = connecting.await.unwrap();
         let (accepted, _) = listener.accept().unwrap();
         transport.write(b"last words");
