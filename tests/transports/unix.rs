@@ -28,15 +28,6 @@ fn quiet() -> Probe {
     Probe::new(&Trace::default())
 }
 
-/// A protocol that sends back what it gets.
-fn echoing(trace: &Trace) -> Probe {
-    Probe::new(trace).doing(|call, transport| {
-        if let Call::Data(data) = call {
-            transport.write(data);
-        }
-    })
-}
-
 /// A protocol that says all that it has got.
 pub(crate) fn collecting(trace: &Trace) -> Probe {
     let say = trace.clone();
@@ -79,9 +70,18 @@ fn a_server_and_a_client_of_ours_talk_and_know_who_is_where() {
         let path = folder.path("a.sock");
         let (served, called) = (Trace::default(), Trace::default());
         let trace = served.clone();
-        let server = create_unix_server(move || echoing(&trace), &path)
-            .await
-            .unwrap();
+        let theirs = Rc::new(RefCell::new(None));
+        let kept = Rc::clone(&theirs);
+        let factory = move || {
+            let kept = Rc::clone(&kept);
+            Probe::new(&trace).doing(move |call, transport| {
+                kept.replace(Some(transport.clone()));
+                if let Call::Data(data) = call {
+                    transport.write(data);
+                }
+            })
+        };
+        let server = create_unix_server(factory, &path).await.unwrap();
         let address = UnixAddress::from(&path);
         assert_eq!(server.sockets()[0].as_unix(), Some(&address));
         assert_eq!(server.sockets()[0].to_string(), path.to_str().unwrap());
@@ -98,7 +98,12 @@ fn a_server_and_a_client_of_ours_talk_and_know_who_is_where() {
         called.until("lost").await;
         served.until("lost").await;
         assert_eq!(served, ["made", "data hello", "eof", "lost"]);
-        // What was known stays known.
+        // What was known stays known, the server's own address without having been asked for.
+        let theirs = theirs.take().unwrap();
+        let sock_name = theirs.get_extra_info(SockName).unwrap();
+        assert_eq!(sock_name.as_unix(), Some(&address));
+        let peer_name = theirs.get_extra_info(PeerName).unwrap();
+        assert_eq!(peer_name.as_unix(), Some(&UnixAddress::Unnamed));
         let peer_name = transport.get_extra_info(PeerName).unwrap();
         assert_eq!(peer_name.as_unix(), Some(&address));
         server.close();
