@@ -12,7 +12,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use evloop::{
-    EndpointError, NoRunningLoop, PeerCredentials, PeerName, SockName, UnixAddress,
+    EndpointError, NoRunningLoop, PeerCredentials, PeerName, ShutdownPhase, SockName, UnixAddress,
     create_unix_connection, create_unix_server, get_running_loop, open_unix_connection,
     start_unix_server,
 };
@@ -293,6 +293,38 @@ fn a_full_queue_is_an_error_and_no_connection() {
         }
         server.close();
         server.abort_clients();
+    });
+}
+
+#[test]
+fn a_unix_server_has_a_limit_and_an_end_in_phases_as_others_have() {
+    run(async {
+        let folder = Folder::new();
+        let path = folder.path("a.sock");
+        let nobody = create_unix_server(quiet, &path).max_connections(0).await;
+        assert_eq!(nobody.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert!(folder.names().is_empty());
+
+        let trace = Trace::default();
+        let say = trace.clone();
+        let server = create_unix_server(move || Probe::new(&say), &path).max_connections(1);
+        let server = server.await.unwrap();
+        let [first, second] = [peer(&path), peer(&path)];
+        (&second).write_all(b"second").unwrap();
+        (&first).write_all(b"first").unwrap();
+        trace.until("data first").await;
+        drop(first);
+        trace.until("data second").await;
+        assert_eq!(
+            trace,
+            ["made", "data first", "eof", "lost", "made", "data second"]
+        );
+        let report = within("the end", server.shutdown().into_future()).await;
+        let report = report.unwrap();
+        assert_eq!(report.survivors(ShutdownPhase::Drain).count(), 1);
+        assert_eq!(report.survivors(ShutdownPhase::Close).count(), 0);
+        assert!(folder.names().is_empty());
+        assert_eq!((&second).read(&mut [0]).unwrap(), 0);
     });
 }
 
