@@ -61,9 +61,10 @@ mod tasks;
 mod transports;
 
 pub use crate::endpoints::{
-    ConnectionEnd, CreateConnection, CreateServer, Endpoint, EndpointError, GetAddrInfo,
-    GetNameInfo, ServeForever, Server, Shutdown, ShutdownPhase, ShutdownReport, create_connection,
-    create_server,
+    ConnectionEnd, CreateConnection, CreateServer, CreateUnixConnection, CreateUnixServer,
+    Endpoint, EndpointError, GetAddrInfo, GetNameInfo, ServeForever, Server, Shutdown,
+    ShutdownPhase, ShutdownReport, UnixEndpoint, connect_accepted_socket, create_connection,
+    create_server, create_unix_connection, create_unix_server,
 };
 pub use crate::event_loop::{
     EventLoop, ExceptionContext, Executor, Handle, LoopClosed, LoopHandle, LoopStopped,
@@ -72,20 +73,21 @@ pub use crate::event_loop::{
 pub use crate::runner::run;
 pub use crate::streams::{
     AsyncCallback, ClientConnectedCb, Completion, FeedError, IncompleteReadError,
-    LimitOverrunError, Lines, OpenConnection, Outcome, PlainCallback, ReadError, Separator,
-    Separators, StartServer, StreamFeeder, StreamReader, StreamReaderProtocol, StreamWriter,
-    open_connection, start_server,
+    LimitOverrunError, Lines, OpenConnection, OpenUnixConnection, Outcome, PlainCallback,
+    ReadError, Separator, Separators, StartServer, StartUnixServer, StreamFeeder, StreamReader,
+    StreamReaderProtocol, StreamWriter, open_connection, open_unix_connection, start_server,
+    start_unix_server,
 };
 pub use crate::sys::{
-    AddrInfo, Address, Family, Proto, Query, Resolver, ResolverFuture, Service, SocketType, netdb,
-    numbers as signals,
+    AddrInfo, Address, Credentials, Family, Proto, Query, Resolver, ResolverFuture, Service,
+    SocketType, UnixAddress, netdb, numbers as signals,
 };
 pub use crate::tasks::{
     ExecutorError, IntoTask, InvalidStateError, RunInExecutor, Sleep, Task, TaskError,
     TimeoutError, Waiter, sleep, sleep_until, timeout,
 };
 pub use crate::transports::{
-    BufferedProtocol, Data, ExtraInfo, PeerName, Protocol, SockName, Transport,
+    BufferedProtocol, Data, ExtraInfo, PeerCredentials, PeerName, Protocol, SockName, Transport,
 };
 
 /// The README's example has to compile.

@@ -10,18 +10,20 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::endpoints::connected::Connected;
 use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
-use crate::endpoints::race::{Socket, race};
+use crate::endpoints::race::race;
 use crate::endpoints::resolve::{Hints, Resolved, resolve_all};
 use crate::event_loop::{LoopHandle, NoRunningLoop, get_running_loop, running};
 use crate::sansio::happy_eyeballs::interleave;
 use crate::sys::{Address, Family, Proto};
-use crate::transports::{Connection, Parts, Protocol, Transport};
+use crate::transports::{Protocol, Transport};
 
 /// Connects to `endpoint` and gives the transport and the protocol that `factory` makes once the
 /// connection is there. Mirrors `loop.create_connection`; it runs on the loop that polls it.
@@ -30,14 +32,15 @@ use crate::transports::{Connection, Parts, Protocol, Transport};
 /// other, or with [`happy_eyeballs_delay`](CreateConnection::happy_eyeballs_delay) several at a
 /// time; the first that answers is taken, all others are closed. An attempt has no limit of its own:
 /// put a [`timeout`](crate::timeout) around it. Dropping the future at any point gives everything
-/// up and leaves nothing behind.
+/// up and leaves nothing behind. A socket that is connected already (asyncio's `sock=`) is taken as
+/// it is, whatever the other arguments say: see [`Endpoint`].
 ///
 /// # Errors
 ///
 /// An [`EndpointError`], as `io::Error`: a name has no address, or no address answered. Of several
 /// errors with the same text the first is given, else all of them as [`EndpointError::Several`].
-/// `InvalidInput` when there is no host, or an argument contradicts another.
-/// [`NoRunningLoop`] outside a loop.
+/// `InvalidInput` when there is no host, an argument contradicts another, or a socket is not
+/// connected. [`NoRunningLoop`] outside a loop.
 ///
 /// ```
 /// use evloop::{Protocol, Transport, create_connection};
@@ -73,7 +76,57 @@ where
     }
 }
 
+/// Gives a transport and a protocol for a connection that somebody else accepted, from a listener
+/// of the program's own or by another process. Mirrors `loop.connect_accepted_socket`; with
+/// streams the same is [`open_connection`](crate::open_connection) on that socket.
+///
+/// # Errors
+///
+/// Those of [`create_connection`].
+///
+/// ```
+/// use evloop::{Protocol, Transport, connect_accepted_socket};
+///
+/// struct Greeter;
+///
+/// impl Protocol for Greeter {
+///     fn connection_made(&mut self, transport: Transport) {
+///         transport.write(b"hello");
+///         transport.close();
+///     }
+/// }
+///
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let peer = std::net::TcpStream::connect(listener.local_addr()?)?;
+/// let (socket, _) = listener.accept()?;
+/// evloop::run(async move {
+///     connect_accepted_socket(|| Greeter, socket).await.map(drop)
+/// })??;
+/// # assert_eq!(std::io::read_to_string(peer)?, "hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn connect_accepted_socket<P, F>(factory: F, socket: impl Into<OwnedFd>) -> CreateConnection<F>
+where
+    P: Protocol,
+    F: FnOnce() -> P,
+{
+    create_connection(factory, socket.into())
+}
+
 impl LoopHandle {
+    /// [`connect_accepted_socket`] for this loop: awaited on another one it is [`NoRunningLoop`].
+    pub fn connect_accepted_socket<P, F>(
+        &self,
+        factory: F,
+        socket: impl Into<OwnedFd>,
+    ) -> CreateConnection<F>
+    where
+        P: Protocol,
+        F: FnOnce() -> P,
+    {
+        self.create_connection(factory, socket.into())
+    }
+
     /// [`create_connection`] for this loop: awaited on another one it is [`NoRunningLoop`].
     pub fn create_connection<P, F>(
         &self,
@@ -178,20 +231,11 @@ where
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let handle = loop_of(self.loop_number)?;
-            let socket = connect(&handle, &self.endpoint, &self.options).await?;
-            let protocol = Rc::new(RefCell::new((self.factory)()));
-            let transport = socket.into_connection(&handle, Rc::clone(&protocol) as _);
-            // What was queued for the connection comes first; what it queues comes first, too.
-            let made = handle.create_future();
-            let setter = made.clone();
-            drop(handle.call_soon(move || {
-                // Nobody else sets it.
-                let _ = setter.set_result(());
-            }));
-            let guard = CloseOnDrop(Some(&transport));
-            made.await?;
-            guard.disarm();
-            Ok((transport, protocol))
+            let socket = match self.endpoint.into_socket() {
+                Ok(socket) => Connected::adopt(&handle, socket.take()?)?,
+                Err(endpoint) => connect(&handle, &endpoint, &self.options).await?,
+            };
+            socket.introduce(&handle, self.factory).await
         })
     }
 }
@@ -211,29 +255,12 @@ pub(crate) fn loop_of(number: u64) -> Result<LoopHandle, NoRunningLoop> {
     get_running_loop()
 }
 
-/// Whoever gives up while `connection_made` is on its way has no transport to close.
-struct CloseOnDrop<'a>(Option<&'a Transport>);
-
-impl CloseOnDrop<'_> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(transport) = self.0 {
-            transport.close();
-        }
-    }
-}
-
 /// One socket, connected to one of the endpoint's addresses.
 async fn connect(
     handle: &LoopHandle,
     endpoint: &Endpoint,
     options: &ConnectOptions,
-) -> io::Result<Socket> {
+) -> io::Result<Connected> {
     options.check(endpoint)?;
     let Resolved { addresses, errors } = resolve_all(handle, endpoint, options.hints).await;
     let locals = match &options.local_addr {
@@ -298,23 +325,5 @@ impl ConnectOptions {
     fn first_of_a_family(&self) -> usize {
         let usual = usize::from(self.happy_eyeballs_delay.is_some());
         self.interleave.unwrap_or(usual)
-    }
-}
-
-impl Socket {
-    fn into_connection(
-        self,
-        handle: &LoopHandle,
-        protocol: Rc<RefCell<dyn Protocol>>,
-    ) -> Transport {
-        let parts = Parts {
-            id: self.place.keep(),
-            stream: self.stream,
-            peer: self.peer,
-            sock_name: None,
-            ready: self.ready,
-            owner: None,
-        };
-        Connection::start(handle, parts, protocol)
     }
 }

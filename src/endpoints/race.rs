@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::endpoints::connected::Connected;
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::reserved::Reserved;
 use crate::event_loop::cells::Slot;
@@ -33,7 +34,7 @@ pub(crate) async fn race(
     addresses: &[Address],
     locals: Option<&[SocketAddr]>,
     delay: Option<Duration>,
-) -> io::Result<Result<Socket, Vec<EndpointError>>> {
+) -> io::Result<Result<Connected, Vec<EndpointError>>> {
     let mut race = Race {
         handle,
         addresses,
@@ -48,14 +49,6 @@ pub(crate) async fn race(
     Ok(outcome)
 }
 
-/// A connected socket with its place in the loop's table.
-pub(crate) struct Socket {
-    pub(crate) place: Reserved,
-    pub(crate) stream: Box<dyn Stream>,
-    pub(crate) peer: Address,
-    pub(crate) ready: Readiness,
-}
-
 struct Race<'a> {
     handle: &'a LoopHandle,
     addresses: &'a [Address],
@@ -65,13 +58,13 @@ struct Race<'a> {
     running: Vec<(usize, Attempt)>,
     /// What went wrong with each address.
     errors: Vec<Vec<EndpointError>>,
-    won: Option<Socket>,
+    won: Option<Connected>,
     /// When to look again though nothing has happened.
     alarm: Option<(Instant, Sleep)>,
 }
 
 impl Race<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Socket, Vec<EndpointError>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Connected, Vec<EndpointError>>> {
         loop {
             self.poll_running(cx);
             match self.machine.step(self.handle.time()) {
@@ -108,7 +101,7 @@ impl Race<'_> {
                 Poll::Pending => still_running.push((number, attempt)),
                 Poll::Ready(Ok(peer)) => {
                     if self.machine.succeeded(number) {
-                        self.won = Some(attempt.into_socket(peer));
+                        self.won = Some(attempt.into_connected(peer));
                     }
                 }
                 Poll::Ready(Err(source)) => {
@@ -188,8 +181,8 @@ impl Attempt {
         Poll::Pending
     }
 
-    fn into_socket(self, peer: Address) -> Socket {
-        Socket {
+    fn into_connected(self, peer: Address) -> Connected {
+        Connected {
             place: self.place,
             stream: self.stream,
             peer,

@@ -333,6 +333,7 @@ mod tests {
     use std::cell::Cell;
     use std::io;
     use std::net::SocketAddr;
+    use std::os::fd::OwnedFd;
     use std::rc::Rc;
     use std::sync::Arc;
     use std::time::{Duration, Instant};
@@ -383,6 +384,19 @@ mod tests {
             how: &ListenOptions,
         ) -> io::Result<Box<dyn Listener>> {
             self.0.bind(id, at, how)
+        }
+
+        fn adopt_stream(&mut self, id: SourceId, socket: OwnedFd) -> io::Result<Box<dyn Stream>> {
+            self.0.adopt_stream(id, socket)
+        }
+
+        fn adopt_listener(
+            &mut self,
+            id: SourceId,
+            socket: OwnedFd,
+            backlog: u32,
+        ) -> io::Result<Box<dyn Listener>> {
+            self.0.adopt_listener(id, socket, backlog)
         }
 
         fn signal(&mut self, number: i32) -> io::Result<()> {

@@ -15,10 +15,12 @@ use crate::streams::protocol::StreamReaderProtocol;
 use crate::streams::reader::StreamReader;
 use crate::streams::writer::StreamWriter;
 use crate::sys::{Family, Proto};
+use crate::transports::Transport;
 
 /// Connects to `endpoint` and gives a reader and a writer. Mirrors `asyncio.open_connection`.
 ///
-/// Dropping the future gives the attempt up and leaves nothing behind.
+/// Dropping the future gives the attempt up and leaves nothing behind. A socket that is connected
+/// already, TCP or unix, is taken as it is: see [`Endpoint`].
 ///
 /// # Errors
 ///
@@ -124,13 +126,21 @@ impl IntoFuture for OpenConnection {
         Box::pin(async move {
             drop(reader(self.limit.get())?);
             let (transport, protocol) = self.connection.await?;
-            let writer = StreamWriter::new(transport, &protocol.borrow());
-            let reader = protocol.borrow_mut().take_reader();
-            // Given to the protocol above, and nobody else takes it.
-            let reader = reader.expect("the protocol has its reader");
-            Ok((reader, writer))
+            Ok(streams(transport, &mut protocol.borrow_mut()))
         })
     }
+}
+
+/// The two ends of a connection whose protocol was made with a reader.
+pub(crate) fn streams(
+    transport: Transport,
+    protocol: &mut StreamReaderProtocol,
+) -> (StreamReader, StreamWriter) {
+    let writer = StreamWriter::new(transport, protocol);
+    let reader = protocol.take_reader();
+    // Given to the protocol by our caller, and nobody else takes it.
+    let reader = reader.expect("the protocol has its reader");
+    (reader, writer)
 }
 
 /// A reader with this limit, or the default one.

@@ -6,10 +6,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sys::address::Address;
+use crate::sys::credentials::Credentials;
 use crate::sys::pool::{Job, Refused};
 use crate::sys::readiness::Readiness;
 
@@ -54,6 +56,15 @@ pub(crate) trait Driver {
         at: &Address,
         how: &ListenOptions,
     ) -> io::Result<Box<dyn Listener>>;
+    /// Takes a connected stream socket that somebody else made; it does not block from then on.
+    fn adopt_stream(&mut self, id: SourceId, socket: OwnedFd) -> io::Result<Box<dyn Stream>>;
+    /// Takes a socket that was bound elsewhere. Its path, if it has one, is never removed.
+    fn adopt_listener(
+        &mut self,
+        id: SourceId,
+        socket: OwnedFd,
+        backlog: u32,
+    ) -> io::Result<Box<dyn Listener>>;
     /// Asks for `Event::Signal(number)` from now on; asking twice is the same as once.
     fn signal(&mut self, number: i32) -> io::Result<()>;
     /// Takes that back; the disposition from before is in force again if nobody else asks.
@@ -87,6 +98,10 @@ pub(crate) trait Stream {
     /// Whether a read that got less than it asked for has emptied the socket (true of TCP,
     /// unless the event spoke of something [`BEYOND`](Readiness::BEYOND)).
     fn short_read_drains(&self) -> bool;
+    /// Who is at the other end, where the system keeps a record of it.
+    fn peer_credentials(&self) -> Option<Credentials> {
+        None
+    }
 }
 
 /// A listening socket. Dropping it deregisters and closes it.
@@ -110,6 +125,8 @@ pub(crate) struct ListenOptions {
     pub(crate) reuse_port: bool,
     /// `SO_KEEPALIVE`, of the connections that are accepted.
     pub(crate) keep_alive: bool,
+    /// Whether a path in the file system is removed when the socket is closed.
+    pub(crate) cleanup_socket: bool,
 }
 
 /// Why a connection from an address of our own could not be started.

@@ -8,14 +8,17 @@
 //! the `socket` module.
 
 mod address;
+mod credentials;
 mod driver;
 mod mio;
 mod pool;
 mod readiness;
 mod resolver;
 mod signals;
+mod unix_address;
 
 pub use self::address::Address;
+pub use self::credentials::Credentials;
 pub(crate) use self::driver::{
     ConnectFailure, Driver, Event, ListenOptions, Listener, SourceId, Stream, Wakeup,
 };
@@ -29,3 +32,4 @@ pub use self::resolver::{
 };
 pub(crate) use self::resolver::{family_refused, getaddrinfo, getnameinfo};
 pub use self::signals::numbers;
+pub use self::unix_address::UnixAddress;

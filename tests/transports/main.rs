@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adopted;
 mod buffered;
 mod closing;
 mod connect;
@@ -20,4 +21,6 @@ mod reading;
 mod server;
 mod server_life;
 mod shutdown;
+mod unix;
+mod unix_paths;
 mod writing;

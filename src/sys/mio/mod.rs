@@ -6,11 +6,15 @@
 //! writer goes on until the socket would block. asyncio's counterpart: `selectors.EpollSelector`
 //! and `KqueueSelector`.
 
+mod adopted;
 mod registration;
+mod socket_file;
 mod tcp;
+mod unix;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +28,7 @@ use crate::sys::driver::{
 };
 use crate::sys::mio::registration::WAKER;
 use crate::sys::mio::tcp::{TcpAcceptor, start_connect, start_connect_from};
+use crate::sys::mio::unix::UnixAcceptor;
 use crate::sys::pool::{Job, Pool, Refused};
 use crate::sys::readiness::Readiness;
 use crate::sys::signals::{Signals, signal_of};
@@ -86,8 +91,10 @@ impl Driver for MioDriver {
     }
 
     fn connect(&mut self, id: SourceId, to: &Address) -> io::Result<Box<dyn Stream>> {
-        let Address::Inet(to) = to;
-        Ok(Box::new(start_connect(&self.registry, id, *to)?))
+        Ok(match to {
+            Address::Inet(to) => Box::new(start_connect(&self.registry, id, *to)?),
+            Address::Unix(to) => Box::new(unix::connect(&self.registry, id, to)?),
+        })
     }
 
     fn connect_from(
@@ -105,9 +112,23 @@ impl Driver for MioDriver {
         at: &Address,
         how: &ListenOptions,
     ) -> io::Result<Box<dyn Listener>> {
-        let Address::Inet(at) = at;
-        let acceptor = TcpAcceptor::bind(&self.registry, id, *at, how)?;
-        Ok(Box::new(acceptor))
+        Ok(match at {
+            Address::Inet(at) => Box::new(TcpAcceptor::bind(&self.registry, id, *at, how)?),
+            Address::Unix(at) => Box::new(UnixAcceptor::bind(&self.registry, id, at, how)?),
+        })
+    }
+
+    fn adopt_stream(&mut self, id: SourceId, socket: OwnedFd) -> io::Result<Box<dyn Stream>> {
+        adopted::adopt_stream(&self.registry, id, socket)
+    }
+
+    fn adopt_listener(
+        &mut self,
+        id: SourceId,
+        socket: OwnedFd,
+        backlog: u32,
+    ) -> io::Result<Box<dyn Listener>> {
+        adopted::adopt_listener(&self.registry, id, socket, backlog)
     }
 
     fn signal(&mut self, number: i32) -> io::Result<()> {
@@ -181,6 +202,7 @@ mod tests {
         reuse_address: true,
         reuse_port: false,
         keep_alive: false,
+        cleanup_socket: true,
     };
 
     fn loopback(port: u16) -> Address {

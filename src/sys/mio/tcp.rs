@@ -27,6 +27,12 @@ use crate::sys::mio::registration::{STREAM_INTEREST, token_of};
 /// A TCP connection, registered for both directions.
 pub(crate) struct TcpConnection(TcpStream);
 
+impl From<TcpStream> for TcpConnection {
+    fn from(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+}
+
 impl Stream for TcpConnection {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (n, _) = recv(&self.0, buffer, RecvFlags::empty())?;
@@ -85,12 +91,21 @@ impl TcpAcceptor {
         at: SocketAddr,
         how: &ListenOptions,
     ) -> io::Result<Self> {
-        Ok(Self {
+        Ok(Self::around(registry, id, bind(at, how)?, how.backlog))
+    }
+
+    pub(crate) fn around(
+        registry: &Rc<Registry>,
+        id: SourceId,
+        listener: TcpListener,
+        backlog: u32,
+    ) -> Self {
+        Self {
             id,
-            listener: bind(at, how)?,
-            backlog: i32::try_from(how.backlog).unwrap_or(i32::MAX),
+            listener,
+            backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
             registry: Rc::clone(registry),
-        })
+        }
     }
 }
 
@@ -232,9 +247,9 @@ const URGENT_DATA_IS_REPORTED: bool = cfg!(any(target_os = "linux", target_os = 
 /// Writing to a peer that is gone is an error and no signal; where there is no flag for it, the
 /// socket has an option.
 #[cfg(not(target_vendor = "apple"))]
-const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+pub(crate) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
-const SEND_FLAGS: SendFlags = SendFlags::empty();
+pub(crate) const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// Whether an accepted socket has its listener's TCP_NODELAY.
 const NODELAY_IS_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -261,6 +276,7 @@ mod tests {
         reuse_address: true,
         reuse_port: false,
         keep_alive: false,
+        cleanup_socket: true,
     };
 
     #[test]
