@@ -17,7 +17,7 @@ use crate::event_loop::{Entry, WeakHandle};
 use crate::sansio::lifecycle::{Life, ReadSide, WriteSide};
 use crate::sansio::water_marks::{Flow, WaterMarks};
 use crate::sansio::write_buffer::WriteBuffer;
-use crate::sys::{Address, Readiness, SourceId, Stream};
+use crate::sys::{Address, Credentials, Readiness, SourceId, Stream};
 
 pub(crate) struct Core {
     pub(super) handle: WeakHandle,
@@ -196,6 +196,11 @@ impl Core {
             }
             socket.sock_name.as_deref().cloned()
         })
+    }
+
+    pub(crate) fn peer_credentials(&self) -> Option<Credentials> {
+        self.socket
+            .with(|socket| socket.stream.as_ref()?.peer_credentials())
     }
 
     pub(crate) fn handle(&self) -> &WeakHandle {

@@ -17,4 +17,4 @@ mod sending;
 pub(crate) use self::connection::{Connection, Owner, Parts};
 pub use self::contract::{BufferedProtocol, Data, ExtraInfo, Protocol, Transport};
 pub(crate) use self::core::Cause;
-pub use self::info::{PeerName, SockName};
+pub use self::info::{PeerCredentials, PeerName, SockName};

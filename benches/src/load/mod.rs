@@ -34,7 +34,7 @@ pub enum Until {
 /// Round trips for each connection that a slice has at least, be it longer for that: with ten
 /// thousand connections a fifth of a second is three of them, and what is measured would be the
 /// beginning and the end.
-pub const ROUND_TRIPS: u64 = 20;
+pub const ROUND_TRIPS: u64 = 10;
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
