@@ -38,7 +38,8 @@
 //! | bytes with callbacks | [`create_connection`], [`create_server`], [`Protocol`], [`BufferedProtocol`], [`Transport`] |
 //! | descriptors and sockets of your own | [`LoopHandle::add_reader`], [`LoopHandle::sock_recv`] |
 //! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
-//! | other threads | [`ThreadsafeHandle`] |
+//! | other threads | [`ThreadsafeHandle`], [`LoopHandle::run_in_executor`], [`Executor`] |
+//! | names | [`LoopHandle::getaddrinfo`], [`LoopHandle::getnameinfo`], [`Resolver`] |
 //! | what went wrong | [`ExceptionContext`], [`ReadError`], [`EndpointError`] |
 //!
 //! Names are asyncio's for asyncio's things, and mean the same. Nothing is `Send`: a loop, and
@@ -61,27 +62,33 @@ mod tasks;
 mod transports;
 
 pub use crate::endpoints::{
-    ConnectionEnd, CreateConnection, CreateServer, Endpoint, EndpointError, ServeForever, Server,
-    Shutdown, ShutdownPhase, ShutdownReport, create_connection, create_server,
+    ConnectionEnd, CreateConnection, CreateServer, CreateUnixConnection, CreateUnixServer,
+    Endpoint, EndpointError, GetAddrInfo, GetNameInfo, ServeForever, Server, Shutdown,
+    ShutdownPhase, ShutdownReport, UnixEndpoint, connect_accepted_socket, create_connection,
+    create_server, create_unix_connection, create_unix_server,
 };
 pub use crate::event_loop::{
-    DescriptorError, EventLoop, ExceptionContext, Handle, LoopClosed, LoopHandle, LoopStopped,
-    NoRunningLoop, PanicError, ThreadsafeHandle, TimerHandle, get_running_loop,
+    DescriptorError, EventLoop, ExceptionContext, Executor, Handle, LoopClosed, LoopHandle,
+    LoopStopped, NoRunningLoop, PanicError, ThreadsafeHandle, TimerHandle, get_running_loop,
 };
 pub use crate::runner::run;
 pub use crate::streams::{
     AsyncCallback, ClientConnectedCb, Completion, FeedError, IncompleteReadError,
-    LimitOverrunError, Lines, OpenConnection, Outcome, PlainCallback, ReadError, Separator,
-    Separators, StartServer, StreamFeeder, StreamReader, StreamReaderProtocol, StreamWriter,
-    open_connection, start_server,
+    LimitOverrunError, Lines, OpenConnection, OpenUnixConnection, Outcome, PlainCallback,
+    ReadError, Separator, Separators, StartServer, StartUnixServer, StreamFeeder, StreamReader,
+    StreamReaderProtocol, StreamWriter, open_connection, open_unix_connection, start_server,
+    start_unix_server,
 };
-pub use crate::sys::{Acceptor, Address, numbers as signals};
+pub use crate::sys::{
+    Acceptor, AddrInfo, Address, Credentials, Family, Proto, Query, Resolver, ResolverFuture,
+    Service, SocketType, UnixAddress, netdb, numbers as signals,
+};
 pub use crate::tasks::{
-    IntoTask, InvalidStateError, Sleep, Task, TaskError, TimeoutError, Waiter, sleep, sleep_until,
-    timeout,
+    ExecutorError, IntoTask, InvalidStateError, RunInExecutor, Sleep, Task, TaskError,
+    TimeoutError, Waiter, sleep, sleep_until, timeout,
 };
 pub use crate::transports::{
-    BufferedProtocol, Data, ExtraInfo, PeerName, Protocol, SockName, Transport,
+    BufferedProtocol, Data, ExtraInfo, PeerCredentials, PeerName, Protocol, SockName, Transport,
 };
 
 /// The README's example has to compile.

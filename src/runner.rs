@@ -10,7 +10,8 @@ use std::io;
 use crate::event_loop::EventLoop;
 
 /// Makes an event loop, runs `main` to its end, cancels the tasks that are left, and closes the
-/// loop. Mirrors `asyncio.run`.
+/// loop. Mirrors `asyncio.run`, but that what runs in the executor is not waited for: see
+/// [`shutdown_default_executor`](crate::LoopHandle::shutdown_default_executor).
 ///
 /// # Errors
 ///

@@ -250,8 +250,8 @@ const GUARDS: &[(&str, &str, usize)] = &[
     // The one borrow that is held while user code runs: the protocol's, for one of its methods.
     ("transports/connection.rs", "try_borrow_mut", 1),
     // As a user does it, since streams stand on public items: for a moment, of our own protocol.
-    ("streams/open.rs", "borrow", 1),
     ("streams/open.rs", "borrow_mut", 1),
+    ("streams/unix.rs", "borrow_mut", 1),
 ];
 
 /// Where a protocol in its cell has to be named or made: its type is public.
@@ -259,8 +259,11 @@ const PROTOCOL_CELLS: &[&str] = &[
     "transports/contract.rs",
     "transports/connection.rs",
     "endpoints/connect.rs",
+    "endpoints/connected.rs",
     "endpoints/server.rs",
     "endpoints/server_builder.rs",
+    "endpoints/unix_connect.rs",
+    "endpoints/unix_server.rs",
 ];
 
 #[test]
@@ -362,8 +365,8 @@ struct Place {
 const PLACES: &[Place] = &[
     Place {
         words: "catch_unwind",
-        // The door; and the resolver's own thread, where std looks a name up and no user code is.
-        only_in: &["event_loop/door.rs", "sys/resolver.rs"],
+        // The door; and the threads of the pool, which outlive what they are given to do.
+        only_in: &["event_loop/door.rs", "sys/pool.rs"],
     },
     Place {
         words: "Instant :: now",
@@ -391,16 +394,23 @@ const PLACES: &[Place] = &[
         only_in: &["sys/signals.rs"],
     },
     Place {
-        words: "thread ::",
+        words: "dns_lookup ::",
         only_in: &["sys/resolver.rs"],
     },
     Place {
+        words: "thread ::",
+        only_in: &["sys/pool.rs"],
+    },
+    Place {
         words: "Mutex",
-        // What other threads hand in; the answer of the resolver's thread; the process's signals.
+        // What other threads hand in; what they are given to do, how much of it, and its outcome;
+        // the process's signals.
         only_in: &[
             "event_loop/remote.rs",
-            "endpoints/resolve.rs",
+            "event_loop/services.rs",
+            "sys/pool.rs",
             "sys/signals.rs",
+            "tasks/executor.rs",
         ],
     },
     Place {

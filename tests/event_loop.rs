@@ -17,6 +17,8 @@ mod drops;
 mod elsewhere;
 #[path = "event_loop/exception_handler.rs"]
 mod exception_handler;
+#[path = "event_loop/executor.rs"]
+mod executor;
 #[path = "event_loop/fairness.rs"]
 mod fairness;
 #[path = "event_loop/lifecycle.rs"]

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::thread;
 
 use common::Peer;
+use common::folder::Folder;
 use common::peers::require;
 use common::program::{Ended, Program, good};
 
@@ -682,6 +683,39 @@ fn watch_fd_receives_what_is_sent_and_stops_the_loop() {
         Program::example("watch_fd", &[]).wait(),
         good("Received: abc\n")
     );
+}
+
+// ---------------------------------------------------------------- unix sockets
+
+#[test]
+fn unix_echo_answers_itself_and_leaves_no_file() {
+    let folder = Folder::new();
+    let path = folder.path("echo.sock");
+    let mut echo = Program::example("unix_echo", &[path.to_str().expect("text")]);
+    assert_eq!(echo.line(), format!("Serving on {}", path.display()));
+    let received = echo.line();
+    assert!(
+        received.starts_with(r#"Received "Hello World!\n""#),
+        "{received}"
+    );
+    assert_eq!(echo.line(), r#"Send: "Hello World!\n""#);
+    assert_eq!(echo.line(), "Close the connection");
+    assert_eq!(echo.line(), r#"Answer: "Hello World!\n""#);
+    let ended = echo.wait();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn register_socket_streams_reads_what_a_callback_sent() {
+    let ended = Program::example("register_socket_streams", &[]).wait();
+    assert_eq!(ended, good("Received: abc\n"));
+}
+
+#[test]
+fn register_socket_protocol_receives_what_is_sent_and_stops_the_loop() {
+    let ended = Program::example("register_socket_protocol", &[]).wait();
+    assert_eq!(ended, good("Received: abc\n"));
 }
 
 // ---------------------------------------------------------------- the futures crate

@@ -8,7 +8,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use crate::contract::{CHUNK, COUNT, Work};
+use crate::contract::{self, COUNT, Work};
 
 /// What is left of a connection after it was served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -160,10 +160,10 @@ impl<S: Read + Write> Connection<S> {
     fn flush(&mut self) -> io::Result<bool> {
         if let Duty::Download { left } = &mut self.duty {
             while *left > 0 {
-                let size = CHUNK.min(usize::try_from(*left).unwrap_or(CHUNK));
-                let sent = write_some(&mut self.stream, &ZEROES[..size])?;
+                let chunk = contract::chunk(*left);
+                let sent = write_some(&mut self.stream, chunk)?;
                 *left -= sent as u64;
-                if sent < size {
+                if sent < chunk.len() {
                     return Ok(false);
                 }
             }
@@ -177,8 +177,6 @@ impl<S: Read + Write> Connection<S> {
         Ok(self.unsent.is_empty())
     }
 }
-
-static ZEROES: [u8; CHUNK] = [0; CHUNK];
 
 /// Writes until everything is written or the socket takes no more, and says how much it was.
 fn write_some(stream: &mut impl Write, data: &[u8]) -> io::Result<usize> {

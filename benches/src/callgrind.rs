@@ -16,7 +16,7 @@ const ALLOCATORS: [&str; 6] = [
 
 /// Totals of one process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Profile {
+pub struct Totals {
     pub instructions: u64,
     pub allocations: u64,
 }
@@ -26,7 +26,7 @@ pub struct Profile {
 /// A function's name stands at its first mention only, `cfn=(7) malloc`; later it is `cfn=(7)`. A
 /// call is a `cfn` line, perhaps with others that say where the callee lives, and then a line
 /// `calls=COUNT POSITION`.
-pub fn read(output: &str) -> io::Result<Profile> {
+pub fn read(output: &str) -> io::Result<Totals> {
     let mut names = HashMap::new();
     let mut callee = "";
     let mut instructions = None;
@@ -45,7 +45,7 @@ pub fn read(output: &str) -> io::Result<Profile> {
             instructions = total.trim().parse().ok();
         }
     }
-    Ok(Profile {
+    Ok(Totals {
         instructions: instructions.ok_or_else(|| io::Error::other("callgrind wrote no totals"))?,
         allocations,
     })
@@ -74,7 +74,7 @@ mod tests {
         let profile = read(output).unwrap();
         assert_eq!(
             profile,
-            Profile {
+            Totals {
                 instructions: 17,
                 allocations: 4,
             }

@@ -7,8 +7,10 @@ use std::io;
 use std::path::PathBuf;
 
 use evloop_benches::foreign;
+use serde::{Deserialize, Serialize};
 
 use crate::counts::Counted;
+use crate::machine;
 use crate::results::Count;
 
 /// How much above the committed figure is too much, and how much below is worth a new figure.
@@ -28,18 +30,47 @@ fn file() -> PathBuf {
     foreign::source("counts.json")
 }
 
+/// What `counts.json` holds.
+#[derive(Serialize, Deserialize)]
+struct Committed {
+    /// The compiler that built what was counted: with another one instructions differ.
+    rustc: String,
+    counts: Vec<Count>,
+}
+
 /// Writes the committed figures anew.
 pub fn accept(counted: &[Counted]) -> io::Result<()> {
-    let counts: Vec<&Count> = counted.iter().map(|counted| &counted.count).collect();
-    let mut text = serde_json::to_string_pretty(&counts)?;
+    let committed = Committed {
+        rustc: machine::rustc(),
+        counts: counted
+            .iter()
+            .map(|counted| counted.count.clone())
+            .collect(),
+    };
+    let mut text = serde_json::to_string_pretty(&committed)?;
     text.push('\n');
     fs::write(file(), text)
 }
 
 /// Compares with the committed figures.
 pub fn compare(counted: &[Counted]) -> io::Result<Verdict> {
-    let committed: Vec<Count> = serde_json::from_slice(&fs::read(file())?)?;
-    Ok(judge(counted, &committed))
+    let committed: Committed = serde_json::from_slice(&fs::read(file())?)?;
+    let mut verdict = judge(counted, &committed.counts);
+    verdict
+        .text
+        .push_str(&about_compilers(&committed.rustc, &machine::rustc()));
+    Ok(verdict)
+}
+
+/// A word about the compiler, where it is another one.
+fn about_compilers(committed: &str, now: &str) -> String {
+    if committed == now {
+        return String::new();
+    }
+    format!(
+        "\nThe committed figures are those of {committed}, and this is {now}: instructions may \
+         differ for that alone, system calls and allocations may not.\n"
+    )
 }
 
 /// One kind of figure and where it stands in a [`Count`].
@@ -127,6 +158,7 @@ mod tests {
             participant: "evloop protocol".to_owned(),
             cell: "c1-1K".to_owned(),
             system_calls: Some(3.0),
+            polls: Some(1.0),
             instructions: Some(instructions),
             allocations: Some(0.0),
         }
@@ -146,6 +178,22 @@ mod tests {
         assert!(!verdict(331.0, 0.0).passed);
         assert!(verdict(100.0, 0.0).passed);
         assert!(verdict(100.0, 0.0).text.contains("less"));
+    }
+
+    #[test]
+    fn another_compiler_is_named() {
+        assert_eq!(about_compilers("rustc 1.95.0", "rustc 1.95.0"), "");
+        let words = about_compilers("rustc 1.95.0", "rustc 1.96.0");
+        assert!(
+            words.contains("those of rustc 1.95.0, and this is rustc 1.96.0"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn the_committed_file_can_be_read() {
+        let committed: Committed = serde_json::from_slice(&fs::read(file()).unwrap()).unwrap();
+        assert!(!committed.counts.is_empty());
     }
 
     #[test]

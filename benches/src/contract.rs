@@ -180,11 +180,17 @@ pub fn announce(port: u16) -> io::Result<()> {
     stdout.flush()
 }
 
-/// As much of [`PAYLOAD`] as is still to be sent, taken off `left`; empty at the end.
-pub fn next_chunk(left: &mut u64) -> &'static [u8] {
-    let size = usize::try_from(*left).map_or(CHUNK, |left| left.min(CHUNK));
-    *left -= size as u64;
+/// The next write of [`Work::Download`] when so much is left; empty at the end.
+pub fn chunk(left: u64) -> &'static [u8] {
+    let size = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
     &PAYLOAD[..size]
+}
+
+/// The same for those who send all of it, taken off `left`.
+pub fn next_chunk(left: &mut u64) -> &'static [u8] {
+    let chunk = chunk(*left);
+    *left -= chunk.len() as u64;
+    chunk
 }
 
 /// How long to wait before the next accept after one that failed.

@@ -8,23 +8,46 @@
 //! interrupts the load, so that it finds a whole batch waiting when it gets to run.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::callgrind::{self, Profile};
-use crate::cells::{Cell, LINES, Shape};
+use evloop_benches::tools;
+
+use crate::callgrind::{self, Totals};
+use crate::cells::{self, Cell, LINES, Shape};
 use crate::load::{self, Check, Until};
 use crate::participants::Participant;
+use crate::profile;
 use crate::programs::Programs;
-use crate::results::Count;
+use crate::results::{self, Count, ProfilePart};
 use crate::server_process::{Launch, ServerProcess};
 
 /// Cells whose system calls are counted.
-const SYSTEM_CALLS: [&str; 5] = ["c1-1K", "c10-1K", "c100-1K", "lines-c10", "churn-c10"];
+const SYSTEM_CALLS: [&str; 7] = [
+    "c1-1K",
+    "c10-1K",
+    "c100-1K",
+    "lines-c1",
+    "lines-c10",
+    "churn-c1",
+    "churn-c10",
+];
+
+/// The calls by which a server asks for events.
+const POLLS: [&str; 4] = [
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "io_uring_enter",
+];
 
 /// Cells whose instructions and allocations are counted: they take longer.
 const INSTRUCTIONS: [&str; 3] = ["c1-1K", "c100-1K", "lines-c10"];
+
+/// The cell whose instructions are told place by place.
+const PROFILED: &str = "c100-1K";
 
 /// Operations of the shorter run, about.
 const OPERATIONS: u64 = 1_000;
@@ -57,12 +80,12 @@ impl<'a> Counter<'a> {
         core: usize,
         left_out: &mut Vec<String>,
     ) -> io::Result<Self> {
-        let mut has = |tool: &str| {
-            let there = is_there(tool);
-            if !there {
-                left_out.push(format!("skipped: {tool} (Debian package {tool})"));
+        let mut has = |tool: &str| match tools::find(tool) {
+            Ok(()) => true,
+            Err(missing) => {
+                left_out.push(format!("{missing}: nothing was counted with it."));
+                false
             }
-            there
         };
         let folder = programs
             .folder()
@@ -128,7 +151,7 @@ impl<'a> Counter<'a> {
             && participant.runs_under_valgrind()
             && INSTRUCTIONS.contains(&cell.name.as_str());
         let profile = if instructions {
-            Some(self.twice(cell, |batches| self.profile(cell, batches, command_line))?)
+            Some(self.twice(cell, |batches| self.totals(cell, batches, command_line))?)
         } else {
             None
         };
@@ -140,7 +163,7 @@ impl<'a> Counter<'a> {
             let of = |calls: &BTreeMap<String, u64>| calls.get(name).copied().unwrap_or(0);
             Some(per_operation([of(once), of(twice)]))
         };
-        let profiled = |part: fn(&Profile) -> u64| {
+        let profiled = |part: fn(&Totals) -> u64| {
             let runs = profile.as_ref()?;
             Some(per_operation(runs.each_ref().map(part)))
         };
@@ -149,9 +172,12 @@ impl<'a> Counter<'a> {
                 participant: participant.name.to_owned(),
                 cell: cell.name.clone(),
                 system_calls: calls_of("total"),
-                instructions: profiled(|profile| profile.instructions),
+                polls: calls
+                    .is_some()
+                    .then(|| POLLS.iter().filter_map(|name| calls_of(name)).sum()),
+                instructions: profiled(|totals| totals.instructions),
                 // Python takes memory from a pool of its own; malloc says nothing about it.
-                allocations: profiled(|profile| profile.allocations)
+                allocations: profiled(|totals| totals.allocations)
                     .filter(|_| !participant.is_python()),
             },
             epoll_ctl: calls_of("epoll_ctl"),
@@ -194,19 +220,70 @@ impl<'a> Counter<'a> {
         }
     }
 
-    fn profile(&self, cell: &Cell, batches: u64, command_line: &[String]) -> io::Result<Profile> {
+    fn totals(&self, cell: &Cell, batches: u64, command_line: &[String]) -> io::Result<Totals> {
+        let output = self.callgrind(cell, batches, command_line, &[])?;
+        callgrind::read(&output)
+    }
+
+    /// What callgrind writes about a server that went through so many batches.
+    fn callgrind(
+        &self,
+        cell: &Cell,
+        batches: u64,
+        command_line: &[String],
+        options: &[&str],
+    ) -> io::Result<String> {
         let file = self.folder.join("callgrind");
         let option = format!("--callgrind-out-file={}", file.display());
         let tool = ["valgrind", "--quiet", "--tool=callgrind", &option];
         let launch = Launch {
             core: self.core,
-            tool: tool.map(str::to_owned).to_vec(),
+            tool: tool
+                .iter()
+                .chain(options)
+                .map(|&word| word.to_owned())
+                .collect(),
             below_tool: false,
             yielding: true,
             command_line: command_line.to_vec(),
         };
         serve(&launch, cell, batches)?;
-        callgrind::read(&fs::read_to_string(&file)?)
+        fs::read_to_string(&file)
+    }
+
+    /// Where a participant's instructions for an echo are.
+    pub fn profile(&self, participant: &Participant) -> Result<results::Profile, Box<dyn Error>> {
+        tools::find("valgrind")?;
+        let cell = cells::all().into_iter().find(|cell| cell.name == PROFILED);
+        let cell = cell.ok_or("the cell to profile is gone")?;
+        let (work, buffer) = (cell.shape.work(), participant.buffer(cell.shape));
+        let command_line = self.programs.command_line(participant, work, buffer)?;
+        let options = [
+            "--dump-instr=yes",
+            "--compress-strings=no",
+            "--compress-pos=no",
+        ];
+        let once = batches(&cell);
+        let [fewer, more] = [once, 2 * once].map(|batches| {
+            let output = self.callgrind(&cell, batches, &command_line, &options)?;
+            profile::read(&output, Path::new(&command_line[0]))
+        });
+        let (fewer, more) = (fewer?, more?);
+        let parts = more.into_iter().map(|((floor, file), instructions)| {
+            let place = (floor, file);
+            let start = fewer.get(&place).copied().unwrap_or_default();
+            let (floor, file) = place;
+            ProfilePart {
+                floor,
+                file,
+                instructions: (instructions as f64 - start as f64) / operations(&cell, once) as f64,
+            }
+        });
+        Ok(results::Profile {
+            participant: participant.name.to_owned(),
+            cell: cell.name.clone(),
+            parts: parts.filter(|part| part.instructions != 0.0).collect(),
+        })
     }
 }
 
@@ -253,13 +330,6 @@ fn calls_and_name(line: &str) -> Option<(String, u64)> {
 fn with_path(words: &[&str], path: &Path) -> Vec<String> {
     let words = words.iter().map(|&word| word.to_owned());
     words.chain([path.display().to_string()]).collect()
-}
-
-fn is_there(tool: &str) -> bool {
-    std::process::Command::new(tool)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success())
 }
 
 #[cfg(test)]

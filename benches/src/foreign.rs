@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::tools;
+
 /// The version that is compared; a later run with another one would not be the same comparison.
 const UVLOOP: &str = "uvloop==0.23.0";
 
@@ -22,6 +24,8 @@ pub fn libuv(scratch: &Path) -> Result<PathBuf, String> {
     if is_newer(&program, &source) {
         return Ok(program);
     }
+    tools::find("pkg-config")?;
+    tools::find("cc")?;
     let flags = output(Command::new("pkg-config").args(["--cflags", "--libs", "libuv"]))
         .map_err(|fault| format!("no libuv (Debian package libuv1-dev): {fault}"))?;
     // Under another name first, so that nobody running beside us finds half of it.

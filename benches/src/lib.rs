@@ -2,10 +2,12 @@
 //!
 //! [`contract`] does not run while a server serves, so it cannot speed up or slow down anybody;
 //! [`bare`] is what the two servers without a runtime do on a connection. [`task_program`] is the
-//! frame of the programs that measure without sockets.
+//! frame of the programs that measure without sockets. [`foreign`] makes what cargo does not build,
+//! and [`tools`] looks for programs of the system.
 #![forbid(unsafe_code)]
 
 pub mod bare;
 pub mod contract;
 pub mod foreign;
 pub mod task_program;
+pub mod tools;

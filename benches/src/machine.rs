@@ -24,9 +24,29 @@ pub fn describe(programs: &Programs) -> Machine {
         cpu: cpu.to_owned(),
         cores: thread::available_parallelism().map_or(1, usize::from),
         kernel: first_line(Command::new("uname").arg("-sr")),
-        rustc: first_line(Command::new("rustc").arg("--version")),
+        rustc: rustc(),
+        commit: commit(),
         versions,
         date: first_line(Command::new("date").args(["-u", "+%Y-%m-%d"])),
+    }
+}
+
+/// The compiler, by the name it gives itself.
+pub fn rustc() -> String {
+    first_line(Command::new("rustc").arg("--version"))
+}
+
+/// What was built: nothing where it is no git repository.
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let repository = env!("CARGO_MANIFEST_DIR");
+        first_line(Command::new("git").args(["-C", repository]).args(arguments))
+    };
+    let commit = git(&["log", "-1", "--format=%h of %cs"]);
+    if commit.is_empty() || git(&["status", "--porcelain"]).is_empty() {
+        commit
+    } else {
+        format!("{commit}, with local changes")
     }
 }
 

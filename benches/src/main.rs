@@ -7,15 +7,18 @@ mod cells;
 mod check;
 mod counts;
 mod idle;
+mod keep;
 mod load;
 mod machine;
 mod participants;
 mod processors;
+mod profile;
 mod programs;
 mod report;
 mod results;
 mod rounds;
 mod server_process;
+mod shuffle;
 mod without_sockets;
 
 use std::error::Error;
@@ -25,105 +28,119 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use evloop_benches::{contract, foreign};
+use evloop_benches::{contract, foreign, tools};
 
 use crate::arguments::Arguments;
 use crate::cells::Cell;
 use crate::counts::{Counted, Counter};
+use crate::keep::Keep;
 use crate::participants::Participant;
 use crate::processors::Processors;
 use crate::programs::Programs;
 use crate::results::Run;
 use crate::rounds::{Bench, Effort};
+use crate::shuffle::Shuffle;
+use crate::without_sockets::{Entrant, Runtime};
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.list {
-        return list();
-    }
-    if arguments.check || arguments.accept {
-        return check_counts(&arguments);
-    }
+    let done = if arguments.list {
+        list();
+        Ok(ExitCode::SUCCESS)
+    } else {
+        run(&arguments)
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     arguments.refuse_unknown_cells()?;
+    arguments.refuse_partial_docs()?;
     if cfg!(debug_assertions) && arguments.render.is_none() {
         return Err("what a debug build costs says nothing: `cargo run --release`".into());
     }
+    if arguments.check || arguments.accept {
+        return check_counts(arguments);
+    }
     let run = match &arguments.render {
         Some(file) => serde_json::from_slice(&fs::read(file)?)?,
-        None => measure(&arguments)?,
+        None => measure(arguments)?,
     };
     io::stdout().write_all(report::markdown(&run).as_bytes())?;
-    if let Some(file) = &arguments.save {
-        fs::write(file, serde_json::to_vec_pretty(&run)?)?;
-    }
     if arguments.write_docs {
         report::write_docs(&run, &foreign::source(".."))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A whole run, or as much of it as was asked for.
+/// A whole run, or as much of it as was asked for. It is kept after each part.
 fn measure(arguments: &Arguments) -> Result<Run, Box<dyn Error>> {
+    let keep = Keep::at(arguments.save.as_deref())?;
+    let mut left_out = Vec::new();
+    let stage = Stage::set(arguments, &mut left_out)?;
     let began = Instant::now();
-    let stage = Stage::set(arguments)?;
+    let seed = arguments.seed.unwrap_or_else(Shuffle::fresh_seed);
+    eprintln!("orders are drawn from --seed {seed}");
+    let mut shuffle = Shuffle::new(seed);
     let mut run = Run {
         machine: machine::describe(&stage.programs),
+        scope: arguments.scope(),
         rounds: arguments.rounds(),
+        seed,
+        left_out,
         ..Run::default()
     };
-    if !arguments.counts {
+    let keep = |run: &mut Run| {
+        run.seconds = began.elapsed().as_secs_f64();
+        eprintln!("{:.0} s", run.seconds);
+        keep.save(run)
+    };
+    let everything = !arguments.counts && !arguments.profile;
+    if everything {
         stage.processors.pin_load()?;
-        measure_cells(arguments, &stage, &mut run, began);
+        for cell in cells::all() {
+            if arguments.wants_cell(&cell) {
+                eprint!("{}: ", cell.name);
+                stage.measure_cell(&cell, arguments, &mut shuffle, &mut run);
+                keep(&mut run)?;
+            }
+        }
         if arguments.wants("idle") {
-            eprintln!("idle connections ({} s)", began.elapsed().as_secs());
-            run.idle = idle::measure(
-                &stage.participants,
-                &stage.programs,
-                &stage.processors,
-                processors::descriptors(),
-                &mut run.left_out,
-            );
+            eprint!("idle connections: ");
+            stage.measure_idle(&mut run);
+            keep(&mut run)?;
         }
     }
-    if arguments.counts || arguments.wants("counts") {
+    if arguments.counts || everything && arguments.wants("counts") {
         let counted = stage.count(arguments.quick, &mut run.left_out)?;
         run.counts = counted.into_iter().map(|counted| counted.count).collect();
+        keep(&mut run)?;
     }
-    if !arguments.counts && arguments.wants("tasks") {
+    if arguments.profile || everything && arguments.wants("profile") {
+        stage.profile(&mut run)?;
+        keep(&mut run)?;
+    }
+    if everything && arguments.wants("tasks") {
         stage.processors.unpin()?;
-        let (folder, core) = (stage.programs.folder(), stage.processors.server);
-        run.tasks = without_sockets::run(arguments, folder, core, &mut run.left_out);
+        run.tasks = without_sockets::run(
+            &stage.runtimes,
+            run.rounds,
+            stage.processors.server,
+            &mut shuffle,
+            &mut run.left_out,
+        );
+        keep(&mut run)?;
     }
-    run.seconds = began.elapsed().as_secs_f64();
     Ok(run)
-}
-
-fn measure_cells(arguments: &Arguments, stage: &Stage, run: &mut Run, began: Instant) {
-    let cells: Vec<Cell> = cells::all()
-        .into_iter()
-        .filter(|cell| arguments.wants_cell(cell))
-        .collect();
-    let mut bench = Bench {
-        programs: &stage.programs,
-        processors: &stage.processors,
-        effort: Effort::new(arguments.rounds(), arguments.quick),
-        descriptors: processors::descriptors(),
-        left_out: &mut run.left_out,
-    };
-    for (index, cell) in cells.iter().enumerate() {
-        let (number, seconds) = (index + 1, began.elapsed().as_secs());
-        eprintln!("{number}/{}: {} ({seconds} s)", cells.len(), cell.name);
-        run.cells.extend(bench.cell(cell, &stage.participants));
-    }
 }
 
 /// `--counts --check` and `--counts --accept`.
 fn check_counts(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    if cfg!(debug_assertions) {
-        return Err("the committed counts are those of `cargo run --release`".into());
-    }
-    let stage = Stage::set(arguments)?;
     let mut left_out = Vec::new();
+    let stage = Stage::set(arguments, &mut left_out)?;
     let counted = stage.count(arguments.quick, &mut left_out)?;
     for sentence in &left_out {
         println!("{sentence}");
@@ -147,31 +164,88 @@ fn check_counts(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 /// What every part of a run needs.
 struct Stage {
     participants: Vec<Participant>,
+    runtimes: Vec<Entrant>,
     programs: Programs,
     processors: Processors,
 }
 
 impl Stage {
-    /// Chooses the participants and builds their servers.
-    fn set(arguments: &Arguments) -> Result<Self, Box<dyn Error>> {
+    /// Chooses who takes part, builds every program, and starts each of them once. Who cannot run
+    /// here is told in one sentence.
+    fn set(arguments: &Arguments, left_out: &mut Vec<String>) -> Result<Self, Box<dyn Error>> {
+        for tool in ["setpriv", "taskset", "chrt", "timeout"] {
+            tools::find(tool)?;
+        }
         contract::raise_descriptor_limit();
+        let checked = check::PARTICIPANTS.map(str::to_owned);
         let only = if arguments.check || arguments.accept {
-            &check::PARTICIPANTS.map(str::to_owned)[..]
+            &checked[..]
+        } else if arguments.profile {
+            &checked[1..]
         } else {
             &arguments.only
         };
-        let participants: Vec<_> = participants::ALL
-            .into_iter()
-            .filter(|one| one.is_among(only))
-            .collect();
+        let mut participants = participants::ALL.to_vec();
+        participants.retain(|one| one.is_among(only));
         if participants.is_empty() {
             return Err("no participant is called that; --list shows them".into());
         }
+        let mut runtimes = without_sockets::RUNTIMES.to_vec();
+        let tasks = arguments.wants("tasks") && !arguments.counts && !arguments.profile;
+        runtimes.retain(|one| tasks && one.is_among(only));
+
+        let servers = participants.iter().map(|one| one.program);
+        let needed: Vec<_> = servers
+            .chain(runtimes.iter().map(|one| one.program))
+            .collect();
+        let programs = Programs::prepare(&needed)?;
+        let processors = Processors::find()?;
+        participants.retain(|one| {
+            rounds::try_out(one, &programs, &processors)
+                .map_err(|reason| left_out.push(format!("{}: {reason}.", one.name)))
+                .is_ok()
+        });
+        let entrant = |runtime: Runtime| {
+            Entrant::try_out(runtime, &programs, processors.server)
+                .map_err(|reason| {
+                    left_out.push(format!("{} without sockets: {reason}.", runtime.name));
+                })
+                .ok()
+        };
         Ok(Self {
-            programs: Programs::prepare(&participants)?,
-            processors: Processors::find()?,
+            runtimes: runtimes.into_iter().filter_map(entrant).collect(),
             participants,
+            programs,
+            processors,
         })
+    }
+
+    fn measure_cell(
+        &self,
+        cell: &Cell,
+        arguments: &Arguments,
+        shuffle: &mut Shuffle,
+        run: &mut Run,
+    ) {
+        let mut bench = Bench {
+            programs: &self.programs,
+            processors: &self.processors,
+            effort: Effort::new(arguments.rounds(), arguments.quick),
+            shuffle,
+            descriptors: processors::descriptors(),
+            left_out: &mut run.left_out,
+        };
+        run.cells.extend(bench.cell(cell, &self.participants));
+    }
+
+    fn measure_idle(&self, run: &mut Run) {
+        run.idle = idle::measure(
+            &self.participants,
+            &self.programs,
+            &self.processors,
+            processors::descriptors(),
+            &mut run.left_out,
+        );
     }
 
     /// Counts what can be counted. A quick run spares the Python servers.
@@ -187,9 +261,25 @@ impl Stage {
         }
         Ok(counted)
     }
+
+    /// Where our own instructions for an echo are.
+    fn profile(&self, run: &mut Run) -> io::Result<()> {
+        Processors::pin(self.processors.server)?;
+        let counter = Counter::new(&self.programs, self.processors.server, &mut Vec::new())?;
+        for participant in self.participants.iter().filter(|one| one.is_profiled()) {
+            eprint!("profiling {}: ", participant.name);
+            match counter.profile(participant) {
+                Ok(profile) => run.profiles.push(profile),
+                Err(reason) => run
+                    .left_out
+                    .push(format!("{}, profile: {reason}.", participant.name)),
+            }
+        }
+        Ok(())
+    }
 }
 
-fn list() -> Result<ExitCode, Box<dyn Error>> {
+fn list() {
     println!("Cells:");
     for cell in cells::all() {
         println!("  {}", cell.name);
@@ -202,5 +292,4 @@ fn list() -> Result<ExitCode, Box<dyn Error>> {
     for participant in participants::ALL {
         println!("  {}", participant.name);
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -18,12 +18,20 @@ pub struct Participant {
 pub enum Program {
     /// One of this package's, built by cargo.
     Cargo(&'static str),
+    /// The same, behind a feature of its own: others are built where it cannot be.
+    Feature(&'static str, &'static str),
     /// C, built by `cc` where libuv's headers are.
     Libuv,
     /// Python with nothing but its standard library.
     Asyncio,
     /// Python with uvloop, from a scratch environment.
     Uvloop,
+}
+
+impl Program {
+    pub fn is_python(self) -> bool {
+        matches!(self, Self::Asyncio | Self::Uvloop)
+    }
 }
 
 /// What a participant takes part in.
@@ -65,13 +73,24 @@ impl Participant {
                 .any(|wanted| wanted == self.name || Some(wanted.as_str()) == first_word)
     }
 
+    /// Whether it puts a buffer by hand around the runtime's writer.
+    pub fn is_buffered(name: &str) -> bool {
+        let known = ALL.iter().find(|one| one.name == name);
+        known.is_some_and(|one| one.takes == Takes::LinesBuffered)
+    }
+
+    /// Whether the profile shows it: our own two interfaces.
+    pub fn is_profiled(&self) -> bool {
+        self.program == Program::Cargo("serve_evloop") && self.takes == Takes::Everything
+    }
+
     /// valgrind knows no io_uring.
     pub fn runs_under_valgrind(&self) -> bool {
         !self.arguments.contains(&"uring")
     }
 
     pub fn is_python(&self) -> bool {
-        matches!(self.program, Program::Asyncio | Program::Uvloop)
+        self.program.is_python()
     }
 }
 

@@ -1,9 +1,10 @@
-//! Makes the server programs that are not made yet, and says which cannot be.
+//! Makes the programs that are not made yet, and says which cannot be.
 //!
 //! Cargo builds only the command itself when it runs it, so the command asks for the rest; C is
 //! compiled where libuv is installed, and uvloop goes into a scratch environment. Everything
 //! lands beside the command, in cargo's target directory.
 
+use std::collections::HashMap;
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,33 +15,30 @@ use evloop_benches::foreign;
 use crate::machine::first_line;
 use crate::participants::{Participant, Program};
 
-/// How to start each kind of server, or a sentence why not.
+/// How to start each kind of program, or a sentence why not.
 pub struct Programs {
     /// Where cargo puts programs.
     folder: PathBuf,
     libuv: Result<PathBuf, String>,
     uvloop: Result<PathBuf, String>,
+    /// Of those behind a feature, the ones that could not be built, and why.
+    unbuilt: HashMap<&'static str, String>,
 }
 
 impl Programs {
-    /// Builds what these participants need.
-    pub fn prepare(participants: &[Participant]) -> io::Result<Self> {
+    /// Builds these, whoever needs them: when the clock starts everything is there.
+    pub fn prepare(programs: &[Program]) -> io::Result<Self> {
         let command = env::current_exe()?;
         let folder = command.parent().unwrap_or(Path::new(".")).to_owned();
-        build_servers(&folder, participants)?;
-        let needs = |program| participants.iter().any(|one| one.program == program);
-        let not_asked = || Err("was not asked for".to_owned());
+        build(&folder, programs)?;
+        let asked = |program| match programs.contains(&program) {
+            true => Ok(()),
+            false => Err("it was not asked for".to_owned()),
+        };
         Ok(Self {
-            libuv: if needs(Program::Libuv) {
-                foreign::libuv(&folder)
-            } else {
-                not_asked()
-            },
-            uvloop: if needs(Program::Uvloop) {
-                foreign::python_with_uvloop(&folder)
-            } else {
-                not_asked()
-            },
+            libuv: asked(Program::Libuv).and_then(|()| foreign::libuv(&folder)),
+            uvloop: asked(Program::Uvloop).and_then(|()| foreign::python_with_uvloop(&folder)),
+            unbuilt: build_with_features(&folder, programs),
             folder,
         })
     }
@@ -50,6 +48,23 @@ impl Programs {
         &self.folder
     }
 
+    /// How a program is started; where it is in Python, it is the script of this name.
+    pub fn start(&self, program: Program, script: &str) -> Result<Vec<String>, String> {
+        let script = foreign::source("python").join(script);
+        let words = match program {
+            Program::Cargo(name) => vec![self.folder.join(name)],
+            Program::Feature(name, _) => match self.unbuilt.get(name) {
+                Some(reason) => return Err(reason.clone()),
+                None => vec![self.folder.join(name)],
+            },
+            Program::Libuv => vec![self.libuv.clone()?],
+            Program::Asyncio => vec![foreign::python(), script],
+            Program::Uvloop => vec![self.uvloop.clone()?, script],
+        };
+        let words = words.iter().map(|path| path.display().to_string());
+        Ok(words.collect())
+    }
+
     /// The program and its arguments for a participant's server.
     pub fn command_line(
         &self,
@@ -57,17 +72,11 @@ impl Programs {
         work: &str,
         buffer: usize,
     ) -> Result<Vec<String>, String> {
-        let script = foreign::source("python/serve.py");
-        let program = match participant.program {
-            Program::Cargo(name) => Ok(vec![self.folder.join(name)]),
-            Program::Libuv => self.libuv.clone().map(|program| vec![program]),
-            Program::Asyncio => Ok(vec![foreign::python(), script]),
-            Program::Uvloop => self.uvloop.clone().map(|python| vec![python, script]),
-        }?;
-        let program = program.iter().map(|path| path.display().to_string());
+        let program = self.start(participant.program, "serve.py")?;
         let arguments = participant.arguments.iter().map(|&part| part.to_owned());
         let contract = ["--work", work, "--buffer"].map(str::to_owned);
         Ok(program
+            .into_iter()
             .chain(arguments)
             .chain(contract)
             .chain([buffer.to_string()])
@@ -98,26 +107,40 @@ impl Programs {
     }
 }
 
-/// Builds the server programs of these participants.
-fn build_servers(folder: &Path, participants: &[Participant]) -> io::Result<()> {
-    let mut names: Vec<_> = participants
+/// Builds those of this package that need nothing but cargo.
+fn build(folder: &Path, programs: &[Program]) -> io::Result<()> {
+    let mut names: Vec<_> = programs
         .iter()
-        .filter_map(|one| match one.program {
-            Program::Cargo(name) => Some(name),
+        .filter_map(|program| match program {
+            Program::Cargo(name) => Some(*name),
             _ => None,
         })
         .collect();
+    names.sort_unstable();
     names.dedup();
     if names.is_empty() {
         return Ok(());
     }
-    eprintln!("building the servers");
+    eprintln!("building the programs that are compared");
     let arguments: Vec<_> = names.iter().flat_map(|name| ["--bin", name]).collect();
     cargo_build(folder, &arguments)
 }
 
+/// Builds those with features, and says which could not be.
+fn build_with_features(folder: &Path, programs: &[Program]) -> HashMap<&'static str, String> {
+    let mut unbuilt = HashMap::new();
+    for program in programs {
+        if let Program::Feature(name, feature) = program {
+            if let Err(error) = cargo_build(folder, &["--bin", name, "--features", feature]) {
+                unbuilt.insert(*name, error.to_string());
+            }
+        }
+    }
+    unbuilt
+}
+
 /// Builds programs of this package, in the profile that the command itself was built in.
-pub fn cargo_build(folder: &Path, arguments: &[&str]) -> io::Result<()> {
+fn cargo_build(folder: &Path, arguments: &[&str]) -> io::Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--locked", "--manifest-path"]);

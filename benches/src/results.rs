@@ -6,20 +6,40 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Rounds below which nothing is said to be reached or missed.
+pub const ROUNDS: usize = 7;
+
 /// Everything that one run of the command measured.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Run {
     pub machine: Machine,
+    #[serde(default)]
+    pub scope: Scope,
     /// Interleaved rounds for each cell.
     pub rounds: usize,
+    /// What the orders of the participants were drawn from.
+    #[serde(default)]
+    pub seed: u64,
     /// Wall-clock seconds that the whole run took.
     pub seconds: f64,
     pub cells: Vec<CellResult>,
     pub counts: Vec<Count>,
+    #[serde(default)]
+    pub profiles: Vec<Profile>,
     pub idle: Vec<Idle>,
     pub tasks: Vec<TaskResult>,
     /// Who or what was left out, and why, each a sentence.
     pub left_out: Vec<String>,
+}
+
+/// What was asked for, where it was less than everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    pub quick: bool,
+    /// `--cell`.
+    pub cells: Vec<String>,
+    /// `--only`.
+    pub only: Vec<String>,
 }
 
 /// Where it ran.
@@ -29,6 +49,9 @@ pub struct Machine {
     pub cores: usize,
     pub kernel: String,
     pub rustc: String,
+    /// The commit that was built, its date, and whether files had been changed since.
+    #[serde(default)]
+    pub commit: String,
     /// Name and version of each peer: `("tokio", "1.54.0")`.
     pub versions: Vec<(String, String)>,
     pub date: String,
@@ -63,10 +86,30 @@ pub struct Count {
     pub cell: String,
     /// `None` where the tool cannot run the participant, or is not there.
     pub system_calls: Option<f64>,
+    /// Those of them that ask for events.
+    #[serde(default)]
+    pub polls: Option<f64>,
     pub instructions: Option<f64>,
     /// Calls of malloc and its kin; nothing where a runtime has a memory pool of its own.
     #[serde(default)]
     pub allocations: Option<f64>,
+}
+
+/// Where a server's user instructions for an operation of one cell are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Profile {
+    pub participant: String,
+    pub cell: String,
+    pub parts: Vec<ProfilePart>,
+}
+
+/// Instructions per operation in one file, or in one function of the system's library.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProfilePart {
+    /// A floor of the library, or `libc`, or `crate mio`.
+    pub floor: String,
+    pub file: String,
+    pub instructions: f64,
 }
 
 /// Resident bytes for each of many idle connections.
@@ -80,8 +123,7 @@ pub struct Idle {
 /// One participant in one measurement without sockets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TaskResult {
-    /// `spawn_await`, `spawn_batch`, `yield`, `call_soon`, `timer`, `timer_10000`, `sleeps`,
-    /// `cross_thread`.
+    /// As the programs' `--measure` takes it.
     pub name: String,
     pub participant: String,
     /// Processor nanoseconds per operation, a figure for each round.

@@ -1,5 +1,5 @@
 //! The measuring of cells: interleaved rounds, so that whatever else the machine does while a
-//! cell is measured is shared by all participants.
+//! cell is measured is shared by all participants; each round in an order of its own.
 
 use std::io;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use crate::processors::Processors;
 use crate::programs::Programs;
 use crate::results::CellResult;
 use crate::server_process::{Launch, ServerProcess};
+use crate::shuffle::Shuffle;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,7 @@ pub struct Bench<'a> {
     pub programs: &'a Programs,
     pub processors: &'a Processors,
     pub effort: Effort,
+    pub shuffle: &'a mut Shuffle,
     /// Descriptors that this process may have open.
     pub descriptors: usize,
     /// Who or what is left out, and why.
@@ -47,6 +49,8 @@ pub struct Bench<'a> {
 struct Entrant {
     name: &'static str,
     server: ServerProcess,
+    /// Those that the server has open without a connection.
+    sockets: usize,
     load: Box<dyn Load>,
     cpu_ns: Vec<f64>,
 }
@@ -79,16 +83,13 @@ impl Bench<'_> {
             if let Some(times) = entrant.load.times() {
                 times.clear();
             }
-            entrant.rest(keep_open);
-            Ok(())
+            entrant.rest(keep_open)
         });
-        for round in 0..self.effort.rounds {
-            let count = entrants.len().max(1);
-            entrants.rotate_left(usize::from(round > 0) % count);
+        for _ in 0..self.effort.rounds {
+            self.shuffle.shuffle(&mut entrants);
             self.each(cell, &mut entrants, |entrant, effort| {
                 entrant.slice(effort.slice, Check::Lengths)?;
-                entrant.rest(keep_open);
-                Ok(())
+                entrant.rest(keep_open)
             });
         }
         let mut results: Vec<_> = entrants
@@ -124,6 +125,7 @@ impl Bench<'_> {
                 load::of(cell, server.port, self.effort.bulk).map_err(|error| error.to_string())?;
             Ok(Entrant {
                 name: participant.name,
+                sockets: server.sockets().map_err(|error| error.to_string())?,
                 server,
                 load,
                 cpu_ns: Vec::new(),
@@ -163,6 +165,25 @@ impl Bench<'_> {
     }
 }
 
+/// Starts a participant's server once, before the clock does: whoever cannot run here is left out
+/// with one sentence and not with one for each cell.
+pub fn try_out(
+    participant: &Participant,
+    programs: &Programs,
+    processors: &Processors,
+) -> Result<(), String> {
+    let shape = match participant.takes {
+        Takes::LinesBuffered => Shape::Lines,
+        // Any echo will do.
+        Takes::Everything | Takes::CountsOfEcho => Shape::Churn,
+    };
+    let work = participant.work(shape).unwrap_or(shape.work());
+    let command_line = programs.command_line(participant, work, participant.buffer(shape))?;
+    ServerProcess::start(&Launch::plain(processors.server, command_line))
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
 impl Entrant {
     /// One measurement: opening is not part of it, and it ends when the server has gone silent.
     fn slice(&mut self, time: Duration, check: Check) -> io::Result<()> {
@@ -175,10 +196,14 @@ impl Entrant {
         Ok(())
     }
 
-    fn rest(&mut self, keep_open: bool) {
-        if !keep_open {
-            self.load.close();
+    /// Gives the processor to the next one: closing thousands of connections takes a while, and
+    /// none of it may fall into another's slice.
+    fn rest(&mut self, keep_open: bool) -> io::Result<()> {
+        if keep_open {
+            return Ok(());
         }
+        self.load.close();
+        self.server.close_all_but(self.sockets)
     }
 
     fn result(mut self, cell: &Cell) -> CellResult {
@@ -193,5 +218,19 @@ impl Entrant {
             cpu_ns: self.cpu_ns.iter().map(|ns| ns * unit).collect(),
             latency: self.load.times().and_then(|times| times.latency()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quick_run_measures_for_a_shorter_time_and_not_in_another_way() {
+        let (whole, quick) = (Effort::new(9, false), Effort::new(4, true));
+        assert_eq!((whole.rounds, quick.rounds), (9, 4));
+        assert_eq!(whole.slice, Duration::from_millis(200));
+        assert_eq!(quick.slice, Duration::from_millis(120));
+        assert!(quick.bulk < whole.bulk);
     }
 }

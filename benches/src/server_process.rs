@@ -24,7 +24,8 @@ const END: Duration = Duration::from_secs(20);
 /// A server that uses less than this in a millisecond is doing nothing.
 const SILENCE: Duration = Duration::from_micros(10);
 
-/// A running server. Dropping it kills it; and if the command dies first, the kernel does.
+/// A running server. Dropping it kills it and waits for its end, so that nothing of it, sockets
+/// least of all, is left when the next one is measured; and if the command dies first, the kernel does.
 pub struct ServerProcess {
     /// The server, or the tool that runs it.
     child: Child,
@@ -119,8 +120,12 @@ impl ServerProcess {
         loop {
             thread::sleep(Duration::from_millis(1));
             let after = self.cpu()?;
-            if after - before < SILENCE || Instant::now() > deadline {
+            if after - before < SILENCE {
                 return Ok(after);
+            }
+            if Instant::now() > deadline {
+                // A figure that the server was still working on would be no figure.
+                return Err(too_late("it does not fall silent"));
             }
             before = after;
         }
@@ -131,7 +136,7 @@ impl ServerProcess {
         let deadline = Instant::now() + END;
         while !self.is_asleep()? {
             if Instant::now() > deadline {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "it never rests"));
+                return Err(too_late("it never rests"));
             }
             thread::sleep(Duration::from_micros(50));
         }
@@ -161,6 +166,29 @@ impl ServerProcess {
             .ok_or_else(|| io::Error::other("smaps_rollup has no Rss"))
     }
 
+    /// How many sockets the server has open.
+    pub fn sockets(&self) -> io::Result<usize> {
+        let mut sockets = 0;
+        for descriptor in fs::read_dir(format!("/proc/{}/fd", self.pid))? {
+            // It may be closed by now.
+            let target = fs::read_link(descriptor?.path()).unwrap_or_default();
+            sockets += usize::from(target.to_string_lossy().starts_with("socket:"));
+        }
+        Ok(sockets)
+    }
+
+    /// Waits until the server has closed all sockets but so many, and has nothing left to do.
+    pub fn close_all_but(&self, sockets: usize) -> io::Result<()> {
+        let deadline = Instant::now() + END;
+        while self.sockets()? > sockets {
+            if Instant::now() > deadline {
+                return Err(too_late("it does not close its connections"));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.settled_cpu().map(drop)
+    }
+
     /// The most descriptors that the server may have open.
     pub fn descriptor_limit(&self) -> io::Result<u64> {
         let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid))?;
@@ -180,7 +208,7 @@ impl ServerProcess {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                return Err(io::Error::from(io::ErrorKind::TimedOut));
+                return Err(too_late("it does not end"));
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -212,7 +240,7 @@ fn read_port(child: &mut Child) -> io::Result<u16> {
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         let mut watched = [PollFd::new(&*stdout, PollFlags::IN)];
         if rustix::event::poll(&mut watched, Some(&timeout))? == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it said no port"));
+            return Err(too_late("it said no port"));
         }
         let mut byte = [0];
         if stdout.read(&mut byte)? == 0 {
@@ -253,7 +281,55 @@ fn only_child(parent: u32) -> io::Result<i32> {
         .ok_or_else(|| io::Error::other("the tool runs nothing"))
 }
 
+fn too_late(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
 fn signal(pid: i32, signal: Signal) -> io::Result<()> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
     Ok(rustix::process::kill_process(pid, signal)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A shell that says a port and then does as it is told.
+    fn start(script: &str) -> io::Result<ServerProcess> {
+        let core = (0..1024).find(|core| {
+            rustix::thread::sched_getaffinity(None).is_ok_and(|allowed| allowed.is_set(*core))
+        });
+        let words = ["sh", "-c", script].map(str::to_owned);
+        ServerProcess::start(&Launch::plain(core.unwrap_or(0), words.to_vec()))
+    }
+
+    #[test]
+    fn nothing_of_a_server_is_left_when_it_was_dropped() {
+        let server = start("echo 4242; exec sleep 100").unwrap();
+        assert_eq!(server.port, 4242);
+        let process = format!("/proc/{}", server.pid);
+        assert!(Path::new(&process).exists());
+        drop(server);
+        assert!(!Path::new(&process).exists());
+    }
+
+    #[test]
+    fn a_silent_server_has_a_figure_and_no_sockets() {
+        let server = start("echo 1; exec sleep 100").unwrap();
+        server.fall_asleep().unwrap();
+        assert_eq!(server.settled_cpu().unwrap(), server.cpu().unwrap());
+        assert_eq!(server.sockets().unwrap(), 0);
+        server.close_all_but(0).unwrap();
+    }
+
+    #[test]
+    fn what_a_server_says_about_its_failure_is_told() {
+        let error = start("echo no libuv here >&2; exit 2").err().unwrap();
+        let told = "it ended before it said its port: no libuv here";
+        assert_eq!(error.to_string(), told);
+        let error = start("echo hello").err().unwrap();
+        assert_eq!(error.to_string(), "what it said is no port");
+    }
 }

@@ -23,29 +23,43 @@ pub fn other_deadline(index: usize) -> Duration {
     FAR / 2 + FAR / OTHER_TIMERS as u32 * index as u32
 }
 
-/// What the command line asks for: `--measure NAME --operations N`.
+/// What the command line asks for: `--measure NAME --operations N`, and `--variant NAME` for those
+/// who can be used in two ways.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request {
     pub measure: String,
     pub operations: usize,
+    /// Empty where none was asked for.
+    pub variant: String,
 }
 
 impl Request {
     /// Reads the command line; says how it should look and ends the program if it does not.
     pub fn from_args() -> Self {
-        let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let parsed = match arguments.as_slice() {
-            [a, measure, b, operations] if a == "--measure" && b == "--operations" => {
-                operations.parse().ok().map(|operations| Self {
-                    measure: measure.clone(),
-                    operations,
-                })
-            }
-            _ => None,
-        };
-        parsed.unwrap_or_else(|| {
-            eprintln!("usage: --measure NAME --operations N");
+        Self::parse(std::env::args().skip(1)).unwrap_or_else(|| {
+            eprintln!("usage: [--variant NAME] --measure NAME --operations N");
             std::process::exit(2)
         })
+    }
+
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut request = Self::default();
+        while let Some(name) = arguments.next() {
+            let value = arguments.next()?;
+            match name.as_str() {
+                "--measure" => request.measure = value,
+                "--operations" => request.operations = value.parse().ok()?,
+                "--variant" => request.variant = value,
+                _ => return None,
+            }
+        }
+        (!request.measure.is_empty() && request.operations > 0).then_some(request)
+    }
+
+    /// Ends the program: it cannot be used in the way that was asked for.
+    pub fn refuse_variant(&self, reason: &str) -> ! {
+        eprintln!("--variant {}: {reason}", self.variant);
+        std::process::exit(2)
     }
 
     /// Ends the program with a status that says: this runtime has no such measure.
@@ -160,4 +174,44 @@ pub fn send_bursts(
 /// Whether this number is the last of its burst.
 pub fn ends_burst(number: usize) -> bool {
     number % BATCH == BATCH - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Option<Request> {
+        Request::parse(line.split_whitespace().map(String::from))
+    }
+
+    #[test]
+    fn a_request_is_whole_or_none() {
+        let request = parse("--variant epoll --measure yield --operations 20").expect("a request");
+        assert_eq!((&*request.measure, request.operations), ("yield", 20));
+        assert_eq!(request.variant, "epoll");
+        for line in [
+            "",
+            "--measure yield",
+            "--measure yield --operations",
+            "--measure yield --operations many",
+            "--measure yield --operations 20 --colour red",
+        ] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn sleeps_last_from_10_to_100_milliseconds() {
+        let (short, long) = (Duration::from_millis(10), Duration::from_millis(100));
+        assert!(
+            (0..100_000)
+                .map(spread)
+                .all(|time| (short..long).contains(&time))
+        );
+    }
+
+    #[test]
+    fn the_others_deadlines_lie_around_the_far_one() {
+        assert!(other_deadline(0) < FAR && other_deadline(OTHER_TIMERS - 1) > FAR);
+    }
 }

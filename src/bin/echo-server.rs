@@ -1,10 +1,12 @@
-//! An echo server over TCP: every byte comes back as it came, and so does the end.
+//! An echo server over TCP and unix sockets: every byte comes back as it came, and so does the end.
 //!
 //! Shows both faces of the library, streams and protocols, with backpressure: whoever does not
 //! read what comes back is not read from. For each connection it holds at most twice the limit,
 //! the write buffer's high-water mark and one read. The README has the command to run it.
 
+use std::future::IntoFuture;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use evloop::signals::{SIGINT, SIGTERM};
 use evloop::{
     LoopHandle, Protocol, Server, StreamReader, StreamWriter, Transport, Waiter, create_server,
-    get_running_loop, start_server,
+    create_unix_server, get_running_loop, start_server, start_unix_server,
 };
 use log::LevelFilter;
 
@@ -26,12 +28,18 @@ use log::LevelFilter;
 #[command(name = NAME, version)]
 struct Options {
     /// Address or name to serve, may be given several times; '' is all interfaces
-    #[arg(long, default_value = "127.0.0.1")]
+    /// [default: 127.0.0.1]
+    #[arg(long)]
     host: Vec<String>,
 
-    /// Port to serve; 0 picks a free one
-    #[arg(long, default_value_t = 8888, allow_negative_numbers = true)]
-    port: u16,
+    /// Port to serve; 0 picks a free one [default: 8888]
+    #[arg(long, allow_negative_numbers = true)]
+    port: Option<u16>,
+
+    /// Unix socket to serve, may be given several times; no TCP then, unless --host or --port is
+    /// given as well
+    #[arg(long, value_name = "PATH")]
+    unix: Vec<PathBuf>,
 
     /// Which face of the library echoes
     #[arg(long, value_enum, default_value_t = Api::Streams)]
@@ -88,41 +96,75 @@ async fn serve(options: Options) -> io::Result<()> {
     let handle = get_running_loop()?;
     // The level decides alone, also when it is `off`.
     handle.set_exception_handler(|_, context| log::error!("{context}"));
-    let server = start(&options).await?;
+    let servers = start(&options).await?;
     let signals = Signals::listen(&handle)?;
-    announce(&server);
+    announce(&servers);
 
     signals.first.await?;
-    let aborted = server.clone();
+    let aborted = servers.clone();
     drop(handle.create_task(async move {
         if signals.second.await.is_ok() {
             log::info!("another signal: aborting");
-            aborted.abort_clients();
+            aborted.iter().for_each(Server::abort_clients);
         }
     }));
     log::info!("stopping; a second signal aborts what is open");
-    let shutdown = server.shutdown().drain(options.shutdown_timeout);
-    let report = shutdown.close(FLUSH_TIMEOUT).await?;
-    log::info!("connections: {report}");
+    let endings: Vec<_> = servers
+        .iter()
+        .map(|server| {
+            let shutdown = server.shutdown().drain(options.shutdown_timeout);
+            handle.create_task(shutdown.close(FLUSH_TIMEOUT).into_future())
+        })
+        .collect();
+    for ending in endings {
+        log::info!("connections: {}", ending.await??);
+    }
     Ok(())
 }
 
-async fn start(options: &Options) -> io::Result<Server> {
-    let endpoint = (options.host.clone(), options.port);
-    let limit = options.limit;
+/// TCP first, then the paths in their order.
+async fn start(options: &Options) -> io::Result<Vec<Server>> {
+    let mut servers = Vec::new();
+    if options.unix.is_empty() || !options.host.is_empty() || options.port.is_some() {
+        servers.push(start_tcp(options).await?);
+    }
+    for path in &options.unix {
+        servers.push(start_unix(options, path).await?);
+    }
+    Ok(servers)
+}
+
+async fn start_tcp(options: &Options) -> io::Result<Server> {
+    let mut hosts = options.host.clone();
+    if hosts.is_empty() {
+        hosts.push(DEFAULT_HOST.to_owned());
+    }
+    let endpoint = (hosts, options.port.unwrap_or(DEFAULT_PORT));
     match options.api {
         Api::Streams => {
             start_server(echo, endpoint)
-                .limit(limit)
+                .limit(options.limit)
                 .backlog(options.backlog)
                 .await
         }
         Api::Protocol => {
-            let factory = move || Echo {
-                limit,
-                transport: None,
-            };
-            create_server(factory, endpoint)
+            create_server(Echo::factory(options.limit), endpoint)
+                .backlog(options.backlog)
+                .await
+        }
+    }
+}
+
+async fn start_unix(options: &Options, path: &PathBuf) -> io::Result<Server> {
+    match options.api {
+        Api::Streams => {
+            start_unix_server(echo, path)
+                .limit(options.limit)
+                .backlog(options.backlog)
+                .await
+        }
+        Api::Protocol => {
+            create_unix_server(Echo::factory(options.limit), path)
                 .backlog(options.backlog)
                 .await
         }
@@ -130,9 +172,9 @@ async fn start(options: &Options) -> io::Result<Server> {
 }
 
 /// One line for each socket. A stdout that nobody reads is no reason to stop serving.
-fn announce(server: &Server) {
+fn announce(servers: &[Server]) {
     let mut stdout = io::stdout().lock();
-    for address in server.sockets() {
+    for address in servers.iter().flat_map(Server::sockets) {
         if let Err(error) = writeln!(stdout, "Serving on {address}").and_then(|()| stdout.flush()) {
             log::warn!("stdout: {error}");
             return;
@@ -185,6 +227,15 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter) {
 struct Echo {
     limit: usize,
     transport: Option<Transport>,
+}
+
+impl Echo {
+    fn factory(limit: usize) -> impl FnMut() -> Self {
+        move || Self {
+            limit,
+            transport: None,
+        }
+    }
 }
 
 impl Protocol for Echo {
@@ -263,6 +314,8 @@ fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
 }
 
 const NAME: &str = "echo-server";
+const DEFAULT_HOST: &str = "127.0.0.1";
+const DEFAULT_PORT: u16 = 8888;
 const BAD_ARGUMENT: u8 = 2;
 /// Read at most so much at once: what the write buffer may hold above its high-water mark.
 const READ_SIZE: usize = 64 * 1024;

@@ -1,40 +1,46 @@
 //! A connection to somewhere.
 //!
-//! Owns: [`create_connection`] and the source that waits for a connect to end. Why: until the
-//! system says how it ended there is no transport, but there is a descriptor to look after.
-//! Invariants: dropped at any point, nothing is left; the protocol is made after the connect has
-//! succeeded; `connection_made` comes before the caller goes on. asyncio's counterpart:
-//! `create_connection`, `_sock_connect`.
+//! Owns: [`create_connection`] and its options. Why: keyword arguments become chained setters of the
+//! same name, and awaiting starts it. Invariants: dropped at any point, nothing is left; the
+//! protocol is made after the connect has succeeded; `connection_made` comes before the caller goes
+//! on. asyncio's counterpart: `create_connection`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
-use std::future::{Future, IntoFuture, poll_fn};
+use std::future::{Future, IntoFuture};
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::time::Duration;
 
+use crate::endpoints::connected::Connected;
 use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
-use crate::endpoints::reserved::Reserved;
-use crate::endpoints::resolve::resolve;
-use crate::event_loop::cells::Slot;
-use crate::event_loop::{
-    Entry, LoopHandle, NoRunningLoop, Progress, Source, get_running_loop, running,
-};
-use crate::sys::{Address, Readiness, Stream};
-use crate::transports::{Connection, Parts, Protocol, Transport};
+use crate::endpoints::race::race;
+use crate::endpoints::resolve::{Hints, Resolved, resolve_all};
+use crate::event_loop::{LoopHandle, NoRunningLoop, get_running_loop, running};
+use crate::sansio::happy_eyeballs::interleave;
+use crate::sys::{Address, Family, Proto};
+use crate::transports::{Protocol, Transport};
 
 /// Connects to `endpoint` and gives the transport and the protocol that `factory` makes once the
 /// connection is there. Mirrors `loop.create_connection`; it runs on the loop that polls it.
 ///
-/// The addresses of a name, and of several hosts, are tried one after the other. Dropping the
-/// future gives the attempt up and leaves nothing behind.
+/// Names are looked up first, side by side. Their addresses are then tried in order: one after the
+/// other, or with [`happy_eyeballs_delay`](CreateConnection::happy_eyeballs_delay) several at a
+/// time; the first that answers is taken, all others are closed. An attempt has no limit of its own:
+/// put a [`timeout`](crate::timeout) around it. Dropping the future at any point gives everything
+/// up and leaves nothing behind. A socket that is connected already (asyncio's `sock=`) is taken as
+/// it is, whatever the other arguments say: see [`Endpoint`].
 ///
 /// # Errors
 ///
-/// An [`EndpointError`], as `io::Error`: the name has no address, or none of them answered.
-/// `InvalidInput` when there is no host. [`NoRunningLoop`] outside a loop.
+/// An [`EndpointError`], as `io::Error`: a name has no address, or no address answered. Of several
+/// errors with the same text the first is given, else all of them as [`EndpointError::Several`].
+/// `InvalidInput` when there is no host, an argument contradicts another, or a socket is not
+/// connected. [`NoRunningLoop`] outside a loop.
 ///
 /// ```
 /// use evloop::{Protocol, Transport, create_connection};
@@ -65,11 +71,62 @@ where
     CreateConnection {
         factory,
         endpoint: endpoint.into(),
+        options: ConnectOptions::default(),
         loop_number: 0,
     }
 }
 
+/// Gives a transport and a protocol for a connection that somebody else accepted, from a listener
+/// of the program's own or by another process. Mirrors `loop.connect_accepted_socket`; with
+/// streams the same is [`open_connection`](crate::open_connection) on that socket.
+///
+/// # Errors
+///
+/// Those of [`create_connection`].
+///
+/// ```
+/// use evloop::{Protocol, Transport, connect_accepted_socket};
+///
+/// struct Greeter;
+///
+/// impl Protocol for Greeter {
+///     fn connection_made(&mut self, transport: Transport) {
+///         transport.write(b"hello");
+///         transport.close();
+///     }
+/// }
+///
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let peer = std::net::TcpStream::connect(listener.local_addr()?)?;
+/// let (socket, _) = listener.accept()?;
+/// evloop::run(async move {
+///     connect_accepted_socket(|| Greeter, socket).await.map(drop)
+/// })??;
+/// # assert_eq!(std::io::read_to_string(peer)?, "hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn connect_accepted_socket<P, F>(factory: F, socket: impl Into<OwnedFd>) -> CreateConnection<F>
+where
+    P: Protocol,
+    F: FnOnce() -> P,
+{
+    create_connection(factory, socket.into())
+}
+
 impl LoopHandle {
+    /// [`connect_accepted_socket`] for this loop: awaited on another one it is [`NoRunningLoop`].
+    pub fn connect_accepted_socket<P, F>(
+        &self,
+        factory: F,
+        socket: impl Into<OwnedFd>,
+    ) -> CreateConnection<F>
+    where
+        P: Protocol,
+        F: FnOnce() -> P,
+    {
+        self.create_connection(factory, socket.into())
+    }
+
     /// [`create_connection`] for this loop: awaited on another one it is [`NoRunningLoop`].
     pub fn create_connection<P, F>(
         &self,
@@ -87,12 +144,80 @@ impl LoopHandle {
     }
 }
 
-/// A connection to be made: awaiting it makes it. Made by [`create_connection`].
+/// A connection to be made: awaiting it makes it. Made by [`create_connection`], whose keyword
+/// arguments are the setters here.
 #[must_use = "nothing happens until it is awaited"]
 pub struct CreateConnection<F> {
     factory: F,
     endpoint: Endpoint,
+    options: ConnectOptions,
     loop_number: u64,
+}
+
+impl<F> CreateConnection<F> {
+    /// Only addresses of this family. A literal of another one is an error.
+    pub fn family(mut self, family: Family) -> Self {
+        self.options.hints.family = family;
+        self
+    }
+
+    /// The protocol that the resolver is asked for. Only TCP has connections.
+    pub fn proto(mut self, proto: Proto) -> Self {
+        self.options.hints.proto = proto;
+        self
+    }
+
+    /// What else the resolver is told: the `AI_…` of [`netdb`](crate::netdb), joined by `|`.
+    pub fn flags(mut self, flags: i32) -> Self {
+        self.options.hints.flags = flags;
+        self
+    }
+
+    /// The address to connect from, `("127.0.0.1", 0)` for example, where port 0 lets the system
+    /// pick one. Of several addresses, and of those of a name, the first of the family that is
+    /// connected to and that can be had is used.
+    ///
+    /// ```
+    /// use evloop::{SockName, open_connection};
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// evloop::run(async move {
+    ///     let (_reader, writer) = open_connection(address).local_addr(("127.0.0.2", 0)).await?;
+    ///     let from = writer.get_extra_info(SockName).unwrap();
+    ///     assert_eq!(from.ip().unwrap().to_string(), "127.0.0.2");
+    ///     Ok::<(), std::io::Error>(())
+    /// })?
+    /// # ; Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn local_addr(mut self, local_addr: impl Into<Endpoint>) -> Self {
+        self.options.local_addr = Some(local_addr.into());
+        self
+    }
+
+    /// How long one address is waited for before the next one is tried beside it: happy eyeballs
+    /// (RFC 8305), which proposes 250 milliseconds. An attempt that fails makes the next one begin
+    /// at once. `None`, the default: one after the other, each for as long as the system tries.
+    pub fn happy_eyeballs_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
+        self.options.happy_eyeballs_delay = delay.into();
+        self
+    }
+
+    /// Whether the families of addresses take turns: so many of the first family, then one of
+    /// each. With 0 the order stays as the resolver has it. By default 1 with a
+    /// [`happy_eyeballs_delay`](Self::happy_eyeballs_delay), else 0.
+    pub fn interleave(mut self, first_of_a_family: usize) -> Self {
+        self.options.interleave = Some(first_of_a_family);
+        self
+    }
+
+    /// Whether a failure is always [`EndpointError::Several`] with the error of each attempt, also
+    /// where there is one, or all say the same. asyncio raises an `ExceptionGroup` then. `false`
+    /// by default.
+    pub fn all_errors(mut self, all_errors: bool) -> Self {
+        self.options.all_errors = all_errors;
+        self
+    }
 }
 
 impl<F, P> IntoFuture for CreateConnection<F>
@@ -106,20 +231,11 @@ where
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let handle = loop_of(self.loop_number)?;
-            let socket = connect(&handle, &self.endpoint).await?;
-            let protocol = Rc::new(RefCell::new((self.factory)()));
-            let transport = socket.into_connection(&handle, Rc::clone(&protocol) as _);
-            // What was queued for the connection comes first; what it queues comes first, too.
-            let made = handle.create_future();
-            let setter = made.clone();
-            drop(handle.call_soon(move || {
-                // Nobody else sets it.
-                let _ = setter.set_result(());
-            }));
-            let guard = CloseOnDrop(Some(&transport));
-            made.await?;
-            guard.disarm();
-            Ok((transport, protocol))
+            let socket = match self.endpoint.into_socket() {
+                Ok(socket) => Connected::adopt(&handle, socket.take()?)?,
+                Err(endpoint) => connect(&handle, &endpoint, &self.options).await?,
+            };
+            socket.introduce(&handle, self.factory).await
         })
     }
 }
@@ -128,6 +244,7 @@ impl<F> fmt::Debug for CreateConnection<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CreateConnection")
             .field("endpoint", &self.endpoint)
+            .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }
@@ -138,132 +255,75 @@ pub(crate) fn loop_of(number: u64) -> Result<LoopHandle, NoRunningLoop> {
     get_running_loop()
 }
 
-/// Whoever gives up while `connection_made` is on its way has no transport to close.
-struct CloseOnDrop<'a>(Option<&'a Transport>);
-
-impl CloseOnDrop<'_> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
+/// One socket, connected to one of the endpoint's addresses.
+async fn connect(
+    handle: &LoopHandle,
+    endpoint: &Endpoint,
+    options: &ConnectOptions,
+) -> io::Result<Connected> {
+    options.check(endpoint)?;
+    let Resolved { addresses, errors } = resolve_all(handle, endpoint, options.hints).await;
+    let locals = match &options.local_addr {
+        Some(local) if !addresses.is_empty() => Some(options.locals(handle, local).await?),
+        _ => None,
+    };
+    let addresses: Vec<Address> = interleave(addresses, options.first_of_a_family(), Family::of)
+        .into_iter()
+        .map(Address::from)
+        .collect();
+    let delay = options.happy_eyeballs_delay;
+    let failed = match race(handle, &addresses, locals.as_deref(), delay).await? {
+        Ok(socket) => return Ok(socket),
+        Err(failed) => failed,
+    };
+    let errors = errors.into_iter().chain(failed).collect();
+    let error = match options.all_errors {
+        true => EndpointError::Several(errors),
+        false => EndpointError::of(errors),
+    };
+    Err(error.into())
 }
 
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(transport) = self.0 {
-            transport.close();
-        }
-    }
+/// The keyword arguments of [`create_connection`].
+#[derive(Clone, Debug, Default)]
+struct ConnectOptions {
+    hints: Hints,
+    local_addr: Option<Endpoint>,
+    happy_eyeballs_delay: Option<Duration>,
+    interleave: Option<usize>,
+    all_errors: bool,
 }
 
-/// Tries the addresses of all hosts, one after the other.
-async fn connect(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Socket> {
-    let hosts = endpoint.hosts();
-    if hosts.is_empty() || hosts.contains(&Host::Any) {
-        let message = format!("no host to connect to: {endpoint:?}");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    let mut errors = Vec::new();
-    for host in hosts {
-        let found = match host {
-            Host::Literal(address) => Ok(vec![*address]),
-            Host::Name(name) => resolve(handle, name, endpoint.port()).await?,
-            Host::Any => continue,
+impl ConnectOptions {
+    /// What cannot be meant, before anything is done.
+    fn check(&self, endpoint: &Endpoint) -> io::Result<()> {
+        let message = if endpoint.hosts().is_empty() || endpoint.hosts().contains(&Host::Any) {
+            format!("host and port was not specified and no sock specified: {endpoint:?}")
+        } else if self.hints.proto == Proto::Udp {
+            "proto: a connection is a stream, and UDP has none".to_owned()
+        } else if self
+            .local_addr
+            .as_ref()
+            .is_some_and(|local| local.hosts().is_empty())
+        {
+            "local_addr: no address".to_owned()
+        } else {
+            return Ok(());
         };
-        let addresses = found.unwrap_or_else(|error| {
-            errors.push(error);
-            Vec::new()
-        });
-        for address in addresses {
-            let address = Address::from(address);
-            match connect_one(handle, &address).await {
-                Ok(socket) => return Ok(socket),
-                Err(source) => errors.push(EndpointError::Connect { address, source }),
-            }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    }
+
+    async fn locals(&self, handle: &LoopHandle, local: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+        let resolved = resolve_all(handle, local, self.hints).await;
+        if resolved.addresses.is_empty() {
+            return Err(EndpointError::of(resolved.errors).into());
         }
-    }
-    Err(EndpointError::of(errors).into())
-}
-
-async fn connect_one(handle: &LoopHandle, address: &Address) -> io::Result<Socket> {
-    let place = Reserved::new(handle);
-    let id = place.id();
-    let stream = handle.driver(|driver| driver.connect(id, address))?;
-    let connecting = Rc::new(Connecting::default());
-    handle.insert(id, Rc::clone(&connecting) as Rc<dyn Source>);
-    let peer = poll_fn(|cx| {
-        running::poll_leaf(handle.number(), cx, |cx| {
-            if connecting.ready.get().says(Readiness::WRITE) {
-                match stream.finish_connect() {
-                    Ok(None) => connecting.forget_write(),
-                    Ok(Some(peer)) => return Poll::Ready(Ok(peer)),
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
-            drop(connecting.waker.put(cx.waker().clone()));
-            Poll::Pending
-        })
-    })
-    .await??;
-    Ok(Socket {
-        place,
-        stream,
-        peer,
-        ready: connecting.ready.get(),
-    })
-}
-
-/// A connected socket with its place in the loop's table.
-struct Socket {
-    place: Reserved,
-    stream: Box<dyn Stream>,
-    peer: Address,
-    ready: Readiness,
-}
-
-impl Socket {
-    fn into_connection(
-        self,
-        handle: &LoopHandle,
-        protocol: Rc<RefCell<dyn Protocol>>,
-    ) -> Transport {
-        let parts = Parts {
-            id: self.place.keep(),
-            stream: self.stream,
-            peer: self.peer,
-            sock_name: None,
-            ready: self.ready,
-            owner: None,
-        };
-        Connection::start(handle, parts, protocol)
-    }
-}
-
-/// Stands in the loop's table while the system connects.
-#[derive(Default)]
-struct Connecting {
-    ready: Cell<Readiness>,
-    waker: Slot<Waker>,
-}
-
-impl Connecting {
-    fn forget_write(&self) {
-        let ready = self.ready.get();
-        self.ready.set(ready.without(Readiness::WRITE));
-    }
-}
-
-impl Source for Connecting {
-    fn serve(self: Rc<Self>, handle: &LoopHandle, event: Option<Readiness>) -> Progress {
-        self.ready.set(self.ready.get() | event.unwrap_or_default());
-        if let Some(waker) = self.waker.take() {
-            handle.enter_reporting("Exception in a waker", || waker.wake());
-        }
-        Progress::Done
+        Ok(resolved.addresses)
     }
 
-    fn run(self: Rc<Self>, _: &LoopHandle, _: Entry) {}
-
-    fn settle(self: Rc<Self>, _: &LoopHandle) {}
-
-    fn abandon(self: Rc<Self>) {}
+    /// As asyncio has it: in turns if several are tried at a time, else in the given order.
+    fn first_of_a_family(&self) -> usize {
+        let usual = usize::from(self.happy_eyeballs_delay.is_some());
+        self.interleave.unwrap_or(usual)
+    }
 }

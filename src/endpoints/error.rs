@@ -46,6 +46,13 @@ pub enum EndpointError {
         /// What the system said.
         source: io::Error,
     },
+    /// The address of our own that was asked for cannot be connected from.
+    LocalAddress {
+        /// The address that was asked for.
+        address: Address,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The address cannot be served.
     Bind {
         /// The address that was asked for.
@@ -63,15 +70,26 @@ impl EndpointError {
         match self {
             Self::Resolve { source, .. }
             | Self::Connect { source, .. }
+            | Self::LocalAddress { source, .. }
             | Self::Bind { source, .. } => source.kind(),
             Self::Several(errors) => errors.first().map_or(io::ErrorKind::Other, Self::kind),
         }
     }
 
-    /// One error for all attempts that failed: the only one, or all of them.
+    /// All errors: those of [`Several`](Self::Several), or this one.
+    pub fn errors(&self) -> &[Self] {
+        match self {
+            Self::Several(errors) => errors,
+            error => std::slice::from_ref(error),
+        }
+    }
+
+    /// One error for all attempts that failed: the first if all say the same, or all of them.
     pub(crate) fn of(mut errors: Vec<Self>) -> Self {
-        if errors.len() == 1 {
-            errors.remove(0)
+        let mut texts = errors.iter().map(Self::to_string);
+        let first = texts.next();
+        if first.is_some() && texts.all(|text| Some(text) == first) {
+            errors.swap_remove(0)
         } else {
             Self::Several(errors)
         }
@@ -85,12 +103,19 @@ impl fmt::Display for EndpointError {
             Self::Connect { address, source } => {
                 write!(f, "cannot connect to {address}: {source}")
             }
+            Self::LocalAddress { address, source } => {
+                let source = source.to_string().to_lowercase();
+                write!(
+                    f,
+                    "error while attempting to bind on address {address}: {source}"
+                )
+            }
             Self::Bind { address, source } => {
                 write!(f, "cannot bind to address {address}: {source}")
             }
             Self::Several(errors) if errors.is_empty() => f.write_str("no address to try"),
             Self::Several(errors) => {
-                f.write_str("multiple exceptions: ")?;
+                f.write_str("Multiple exceptions: ")?;
                 for (i, error) in errors.iter().enumerate() {
                     let comma = if i == 0 { "" } else { ", " };
                     write!(f, "{comma}{error}")?;
@@ -113,6 +138,7 @@ impl Error for EndpointError {
         match self {
             Self::Resolve { source, .. }
             | Self::Connect { source, .. }
+            | Self::LocalAddress { source, .. }
             | Self::Bind { source, .. } => Some(source),
             Self::Several(errors) => errors.first().map(|error| error as _),
         }

@@ -175,7 +175,7 @@ impl Listening {
     }
 
     fn own_address(&self) -> Option<Rc<Address>> {
-        let specific = self.address.ip().is_some_and(|ip| !ip.is_unspecified());
+        let specific = self.address.ip().is_none_or(|ip| !ip.is_unspecified());
         specific.then(|| Rc::clone(&self.address))
     }
 }

@@ -7,19 +7,29 @@
 //! asyncio's counterpart: `create_connection`, `create_server` and `base_events.Server`.
 
 mod connect;
+mod connected;
 mod endpoint;
 mod error;
 mod listening;
+mod names;
+mod race;
 mod reserved;
 mod resolve;
 mod server;
 mod server_builder;
 mod shutdown;
 mod sock;
+mod unix_connect;
+mod unix_endpoint;
+mod unix_server;
 
-pub use self::connect::{CreateConnection, create_connection};
+pub use self::connect::{CreateConnection, connect_accepted_socket, create_connection};
 pub use self::endpoint::Endpoint;
 pub use self::error::EndpointError;
+pub use self::names::{GetAddrInfo, GetNameInfo};
 pub use self::server::{ServeForever, Server};
 pub use self::server_builder::{CreateServer, create_server};
 pub use self::shutdown::{ConnectionEnd, Shutdown, ShutdownPhase, ShutdownReport};
+pub use self::unix_connect::{CreateUnixConnection, create_unix_connection};
+pub use self::unix_endpoint::UnixEndpoint;
+pub use self::unix_server::{CreateUnixServer, create_unix_server};

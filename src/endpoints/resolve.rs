@@ -1,75 +1,152 @@
 //! From hosts to addresses, without making the loop's thread wait.
 //!
-//! Owns: [`resolve`]. Why: the system's resolver blocks, so the driver asks it on another thread.
-//! Invariants: a literal never touches a thread; an answer that comes when nobody waits any more
-//! is dropped. asyncio's counterpart: `_ensure_resolved`.
+//! Owns: [`look_up`] and [`resolve_all`]. Why: the system's resolver blocks, so it is asked on the
+//! loop's executor, unless the loop has a resolver of its own. Invariants: a literal never touches
+//! either; an answer that comes when nobody waits any more is dropped. asyncio's counterpart:
+//! `_ensure_resolved`, and what `loop.getaddrinfo` does.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::Poll;
 
+use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
-use crate::event_loop::{LoopHandle, running};
-use crate::sys::Query;
+use crate::event_loop::LoopHandle;
+use crate::sys::{
+    AddrInfo, Family, Proto, Query, Service, SocketType, family_refused, getaddrinfo,
+};
 
-/// The addresses of a name: at least one. The outer error is the loop's, the inner one the name's.
+/// What narrows the addresses of a stream down.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hints {
+    pub(crate) family: Family,
+    pub(crate) proto: Proto,
+    pub(crate) flags: i32,
+}
+
+/// What became of all hosts of an endpoint: if there is no address, there is an error.
+#[derive(Default)]
+pub(crate) struct Resolved {
+    /// In the order of the hosts.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) errors: Vec<EndpointError>,
+}
+
+/// Answers a query: by itself, by the loop's resolver, or by the system's on the executor.
+pub(crate) async fn look_up(handle: &LoopHandle, query: Query) -> io::Result<Vec<AddrInfo>> {
+    if let Some(answer) = query.literal() {
+        return answer.map(|answer| vec![answer]);
+    }
+    match handle.services().resolver.get() {
+        Some(resolver) => {
+            let answer = resolver.getaddrinfo(query);
+            drop(resolver);
+            answer.await
+        }
+        None => {
+            let answer = handle.run_in_executor(move || getaddrinfo(&query));
+            answer.await?
+        }
+    }
+}
+
+/// The addresses of a name for streams: at least one.
 pub(crate) async fn resolve(
     handle: &LoopHandle,
     host: &str,
     port: u16,
-) -> io::Result<Result<Vec<SocketAddr>, EndpointError>> {
-    let answer = Arc::new(Mutex::new(Answer::default()));
-    let reply = Arc::clone(&answer);
+    hints: Hints,
+) -> Result<Vec<SocketAddr>, EndpointError> {
     let query = Query {
-        host: host.to_owned(),
-        port,
+        family: hints.family,
+        proto: hints.proto,
+        flags: hints.flags,
+        socket_type: SocketType::Stream,
+        ..Query::new(Some(host.to_owned()), Service::Port(port))
     };
-    let done = Box::new(move |found| {
-        let waker = {
-            let mut answer = reply.lock().unwrap_or_else(PoisonError::into_inner);
-            answer.found = Some(found);
-            answer.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+    let unresolved = |source| EndpointError::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let answers = look_up(handle, query).await.map_err(unresolved)?;
+    let mut addresses = Vec::new();
+    for answer in answers {
+        // A resolver that is not the system's may give more than it was asked for.
+        let suits = hints.family.includes(&answer.address)
+            && answer.socket_type != SocketType::Datagram
+            && !addresses.contains(&answer.address);
+        if suits {
+            addresses.push(answer.address);
         }
-    });
-    handle.driver(|driver| {
-        driver.resolve(query, done);
-        Ok(())
-    })?;
-    let found = poll_fn(|cx| {
-        running::poll_leaf(handle.number(), cx, |cx| {
-            let waker = cx.waker().clone();
-            let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
-            match answer.found.take() {
-                Some(found) => Poll::Ready(found),
-                None => {
-                    let old = answer.waker.replace(waker);
-                    drop(answer);
-                    drop(old);
-                    Poll::Pending
+    }
+    if addresses.is_empty() {
+        let message = "getaddrinfo() returned empty list";
+        let source = io::Error::new(io::ErrorKind::NotFound, message);
+        return Err(unresolved(source));
+    }
+    Ok(addresses)
+}
+
+/// The addresses of all hosts, whose names are looked up side by side.
+pub(crate) async fn resolve_all(
+    handle: &LoopHandle,
+    endpoint: &Endpoint,
+    hints: Hints,
+) -> Resolved {
+    let hosts = endpoint.hosts().iter();
+    let answers = hosts.map(|host| Box::pin(addresses_of(handle, host, endpoint.port(), hints)));
+    let mut resolved = Resolved::default();
+    for answer in side_by_side(answers.collect()).await {
+        match answer {
+            Ok(addresses) => resolved.addresses.extend(addresses),
+            Err(error) => resolved.errors.push(error),
+        }
+    }
+    resolved
+}
+
+async fn addresses_of(
+    handle: &LoopHandle,
+    host: &Host,
+    port: u16,
+    hints: Hints,
+) -> Result<Vec<SocketAddr>, EndpointError> {
+    let addresses = match host {
+        Host::Name(name) => return resolve(handle, name, port, hints).await,
+        Host::Literal(address) => vec![*address],
+        Host::Any => vec![
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        ],
+    };
+    let host = addresses[0].ip().to_string();
+    let suits = |address: &SocketAddr| hints.family.includes(address);
+    let addresses: Vec<SocketAddr> = addresses.into_iter().filter(suits).collect();
+    if addresses.is_empty() {
+        let source = family_refused();
+        return Err(EndpointError::Resolve { host, source });
+    }
+    Ok(addresses)
+}
+
+/// Runs all of them at the same time, and gives their outputs in their order.
+async fn side_by_side<F: Future>(mut futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
+    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        for (future, output) in futures.iter_mut().zip(&mut outputs) {
+            if output.is_none() {
+                if let Poll::Ready(ready) = future.as_mut().poll(cx) {
+                    *output = Some(ready);
                 }
             }
-        })
+        }
+        match outputs.iter().all(Option::is_some) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     })
-    .await?;
-    Ok(match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(unresolved(host, io::ErrorKind::NotFound.into())),
-        Err(error) => Err(unresolved(host, error)),
-    })
-}
-
-fn unresolved(host: &str, source: io::Error) -> EndpointError {
-    let host = host.to_owned();
-    EndpointError::Resolve { host, source }
-}
-
-#[derive(Default)]
-struct Answer {
-    found: Option<io::Result<Vec<SocketAddr>>>,
-    waker: Option<Waker>,
+    .await;
+    outputs.into_iter().flatten().collect()
 }

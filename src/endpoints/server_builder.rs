@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -17,7 +18,7 @@ use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::listening::Listening;
 use crate::endpoints::reserved::Reserved;
-use crate::endpoints::resolve::resolve;
+use crate::endpoints::resolve::{Hints, resolve};
 use crate::endpoints::server::{ProtocolFactory, Server};
 use crate::event_loop::{LoopHandle, Source};
 use crate::sys::{Address, ListenOptions, Listener};
@@ -27,12 +28,13 @@ use crate::transports::Protocol;
 /// `loop.create_server`; it runs on the loop that polls it.
 ///
 /// Either all addresses are bound or none. Dropping the future before it is complete leaves nothing
-/// behind.
+/// behind. A socket that is bound already (asyncio's `sock=`) is taken as it is: see [`Endpoint`].
 ///
 /// # Errors
 ///
 /// An [`EndpointError`], as `io::Error`: an address is taken or not ours, a name has no address.
-/// `InvalidInput` where there is no host, or no connection is allowed. [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
+/// `InvalidInput` where there is no host, no connection is allowed, or an existing socket is
+/// connected. [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
 ///
 /// ```
 /// use evloop::{Protocol, Transport, create_server};
@@ -72,6 +74,7 @@ pub fn create_server<P: Protocol>(
             reuse_address: true,
             reuse_port: false,
             keep_alive: false,
+            cleanup_socket: false,
         },
         start_serving: true,
         max_connections: usize::MAX,
@@ -159,25 +162,46 @@ impl IntoFuture for CreateServer {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let handle = loop_of(self.loop_number)?;
-            if self.max_connections == 0 {
-                let message = "max_connections must be positive";
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-            }
-            let addresses = addresses(&handle, &self.endpoint).await?;
-            let bound = bind_all(&handle, &addresses, &self.options)?;
-            let server = Server::new(&handle, self.factory, self.max_connections);
-            for bound in bound {
-                server.add(bound.into_listening(&handle));
-            }
-            if self.start_serving {
-                if let Err(error) = server.listen() {
-                    server.close();
-                    return Err(error);
+            expect_connections(self.max_connections)?;
+            let bound = match self.endpoint.into_socket() {
+                Ok(socket) => vec![Bound::adopt(&handle, socket.take()?, &self.options)?],
+                Err(endpoint) => {
+                    let addresses = addresses(&handle, &endpoint).await?;
+                    bind_all(&handle, &addresses, &self.options)?
                 }
-            }
-            Ok(server)
+            };
+            let server = Server::new(&handle, self.factory, self.max_connections);
+            serve(&handle, server, bound, self.start_serving)
         })
     }
+}
+
+/// Refuses a server that could serve nobody.
+pub(crate) fn expect_connections(max_connections: usize) -> io::Result<()> {
+    if max_connections == 0 {
+        let message = "max_connections must be positive";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(())
+}
+
+/// Gives a server its sockets.
+pub(crate) fn serve(
+    handle: &LoopHandle,
+    server: Server,
+    bound: Vec<Bound>,
+    start_serving: bool,
+) -> io::Result<Server> {
+    for bound in bound {
+        server.add(bound.into_listening(handle));
+    }
+    if start_serving {
+        if let Err(error) = server.listen() {
+            server.close();
+            return Err(error);
+        }
+    }
+    Ok(server)
 }
 
 impl fmt::Debug for CreateServer {
@@ -210,7 +234,7 @@ async fn addresses(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Vec<W
                 ];
                 (all.to_vec(), true)
             }
-            Host::Name(name) => (resolve(handle, name, port).await??, true),
+            Host::Name(name) => (resolve(handle, name, port, Hints::default()).await?, true),
         };
         for address in found {
             if wanted.iter().all(|wanted| wanted.address != address) {
@@ -226,7 +250,7 @@ async fn addresses(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Vec<W
 }
 
 /// A bound socket with its place in the loop's table.
-struct Bound {
+pub(crate) struct Bound {
     place: Reserved,
     listener: Box<dyn Listener>,
     address: Address,
@@ -298,14 +322,38 @@ fn is_missing_family(error: &io::Error) -> bool {
 }
 
 impl Bound {
-    fn new(handle: &LoopHandle, address: &Address, options: &ListenOptions) -> io::Result<Self> {
+    pub(crate) fn new(
+        handle: &LoopHandle,
+        address: &Address,
+        options: &ListenOptions,
+    ) -> io::Result<Self> {
         let place = Reserved::new(handle);
         let listener = handle.driver(|driver| driver.bind(place.id(), address, options))?;
+        Self::at(place, listener)
+    }
+
+    /// Takes a socket that was bound elsewhere.
+    pub(crate) fn adopt(
+        handle: &LoopHandle,
+        socket: OwnedFd,
+        options: &ListenOptions,
+    ) -> io::Result<Self> {
+        let (place, backlog) = (Reserved::new(handle), options.backlog);
+        let listener =
+            handle.driver(|driver| driver.adopt_listener(place.id(), socket, backlog))?;
+        Self::at(place, listener)
+    }
+
+    fn at(place: Reserved, listener: Box<dyn Listener>) -> io::Result<Self> {
         Ok(Self {
             address: listener.local_address()?,
             place,
             listener,
         })
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     fn into_listening(self, handle: &LoopHandle) -> Rc<Listening> {
@@ -317,7 +365,7 @@ impl Bound {
 }
 
 /// asyncio's default.
-const DEFAULT_BACKLOG: u32 = 100;
+pub(crate) const DEFAULT_BACKLOG: u32 = 100;
 /// How many ports the system may pick until one is free for every address.
 const PORT_ATTEMPTS: u32 = 16;
 
@@ -335,6 +383,7 @@ mod tests {
         reuse_address: true,
         reuse_port: false,
         keep_alive: false,
+        cleanup_socket: true,
     };
 
     /// Set aside for documentation (RFC 5737), so it is nobody's: stands for the address of a

@@ -2,8 +2,9 @@
 //!
 //! Owns: [`catch`], and the [`ExceptionContext`] that an exception handler gets. Why: a panic in
 //! a callback must cost its own connection or task and nothing else. Invariants: a panic of user
-//! code is caught by [`catch`] and by nothing else; a report is made once for each failure. asyncio's
-//! counterpart: the `except` in `Handle._run`, and the `context` of `call_exception_handler`.
+//! code on the loop's thread is caught by [`catch`] and by nothing else; a report is made once for
+//! each failure. asyncio's counterpart: the `except` in `Handle._run`, and the `context` of
+//! `call_exception_handler`.
 //!
 //! With `panic = "abort"` there is no door: the process ends at the first panic. Rust's own panic
 //! hook prints a caught panic as well as our report does.

@@ -22,6 +22,7 @@ mod port;
 mod ready;
 mod remote;
 pub(crate) mod running;
+pub(crate) mod services;
 pub(crate) mod spares;
 mod state;
 mod threadsafe;
@@ -49,6 +50,7 @@ pub use self::handle::Handle;
 pub use self::owner::{EventLoop, LoopStopped};
 pub(crate) use self::ready::{Entry, TaskId};
 pub use self::running::NoRunningLoop;
+pub use self::services::Executor;
 pub use self::state::{LoopHandle, get_running_loop};
 pub(crate) use self::state::{Progress, Source, WeakHandle};
 pub use self::threadsafe::{LoopClosed, ThreadsafeHandle};
@@ -333,7 +335,8 @@ const MESSAGES_KEPT: usize = 1024;
 mod tests {
     use std::cell::Cell;
     use std::io;
-    use std::os::fd::RawFd;
+    use std::net::SocketAddr;
+    use std::os::fd::{OwnedFd, RawFd};
     use std::rc::Rc;
     use std::sync::Arc;
     use std::time::{Duration, Instant};
@@ -343,8 +346,8 @@ mod tests {
         poll_timeout,
     };
     use crate::sys::{
-        Address, Driver, Event, ListenOptions, Listener, MioDriver, Query, Readiness, Reply,
-        SourceId, Stream, Wakeup, Watch,
+        Address, ConnectFailure, Driver, Event, Job, ListenOptions, Listener, MioDriver, Readiness,
+        Refused, SourceId, Stream, Wakeup, Watch,
     };
 
     /// Counts how often the real driver is asked.
@@ -368,6 +371,15 @@ mod tests {
             self.0.connect(id, to)
         }
 
+        fn connect_from(
+            &mut self,
+            id: SourceId,
+            from: SocketAddr,
+            to: SocketAddr,
+        ) -> Result<Box<dyn Stream>, ConnectFailure> {
+            self.0.connect_from(id, from, to)
+        }
+
         fn bind(
             &mut self,
             id: SourceId,
@@ -375,6 +387,19 @@ mod tests {
             how: &ListenOptions,
         ) -> io::Result<Box<dyn Listener>> {
             self.0.bind(id, at, how)
+        }
+
+        fn adopt_stream(&mut self, id: SourceId, socket: OwnedFd) -> io::Result<Box<dyn Stream>> {
+            self.0.adopt_stream(id, socket)
+        }
+
+        fn adopt_listener(
+            &mut self,
+            id: SourceId,
+            socket: OwnedFd,
+            backlog: u32,
+        ) -> io::Result<Box<dyn Listener>> {
+            self.0.adopt_listener(id, socket, backlog)
         }
 
         fn watch(
@@ -394,8 +419,8 @@ mod tests {
             self.0.forget_signal(number);
         }
 
-        fn resolve(&mut self, query: Query, done: Reply) {
-            self.0.resolve(query, done);
+        fn blocking(&mut self, job: Job) -> Result<(), Refused> {
+            self.0.blocking(job)
         }
     }
 

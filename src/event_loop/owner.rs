@@ -164,7 +164,9 @@ impl EventLoop {
 
     /// Ends the loop: tasks, callbacks, timers and connections are dropped, after one attempt to
     /// send what was written and not yet sent; no callback runs any more. Signals have their
-    /// previous disposition again. Dropping the loop does the same. Mirrors `loop.close`.
+    /// previous disposition again. What
+    /// [`run_in_executor`](LoopHandle::run_in_executor) has not begun is dropped, and what runs is
+    /// not waited for. Dropping the loop does the same. Mirrors `loop.close`.
     pub fn close(self) {
         drop(self);
     }
@@ -228,6 +230,8 @@ impl LoopHandle {
         }
         self.discard_each(inner.signals.with(mem::take));
         self.discard(inner.exception_handler.take());
+        self.discard(inner.services.executor.take());
+        self.discard(inner.services.resolver.take());
         while inner.agenda.next_note().is_some() {}
         while inner.agenda.next_visit().is_some() {}
         inner.agenda.spares.clear();

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::event_loop::agenda::Agenda;
 use crate::event_loop::door::ExceptionContext;
 use crate::event_loop::ready::{Entry, Ready, TaskId};
+use crate::event_loop::services::Services;
 use crate::event_loop::state::{Job, LoopHandle, Source, Timer, WeakHandle};
 use crate::event_loop::threadsafe::LoopClosed;
 use crate::event_loop::waker::OwnWaker;
@@ -210,6 +211,11 @@ impl LoopHandle {
     }
 
     // The world.
+
+    /// What stands in for the system's own services.
+    pub(crate) fn services(&self) -> &Services {
+        &self.inner.services
+    }
 
     /// Runs one of our own closures on the driver.
     ///

@@ -26,6 +26,7 @@ use crate::event_loop::handle::Callback;
 use crate::event_loop::ready::Entry;
 use crate::event_loop::remote::{Message, Remote};
 use crate::event_loop::running::{self, NoRunningLoop, Running};
+use crate::event_loop::services::Services;
 use crate::event_loop::waker::OwnWaker;
 use crate::event_loop::watched::Watched;
 use crate::sansio::timer_queue::TimerQueue;
@@ -201,6 +202,7 @@ pub(crate) struct LoopInner {
     pub(super) remote: Arc<Remote>,
     pub(super) signals: Shared<BTreeMap<i32, Rc<SignalHandler>>>,
     pub(super) exception_handler: Slot<Rc<ExceptionHandler>>,
+    pub(super) services: Services,
     /// Kept, as is the next one, so that a turn does not allocate.
     pub(super) events: Slot<Vec<Event>>,
     pub(super) messages: Slot<Vec<Message>>,
@@ -246,6 +248,7 @@ impl LoopInner {
             remote,
             signals: Shared::default(),
             exception_handler: Slot::new(None),
+            services: Services::default(),
             events: Slot::new(Some(Vec::new())),
             messages: Slot::new(None),
             since_poll: Cell::new(0),

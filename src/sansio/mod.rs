@@ -1,13 +1,14 @@
 //! The pure floor: what a connection remembers and decides, without the connection.
 //!
 //! Owns: the buffers, the water marks, the states of a stream's two halves and of its life, and
-//! the queue of timers. Why: decisions that see no socket, no clock and no user code can be
+//! the queue of timers, and the race of connects. Why: decisions that see no socket, no clock and no user code can be
 //! tested by walking their tables, and the floors above keep only the effects. Invariants: no
 //! socket, clock, `Rc`, `RefCell` or log in here; time comes in as a parameter; nothing here
 //! runs user code. asyncio's counterpart: the flags and byte arrays scattered over
 //! `selector_events.py` and `streams.py`, and the heap of `base_events.py`.
 
 pub(crate) mod byte_queue;
+pub(crate) mod happy_eyeballs;
 pub(crate) mod lifecycle;
 pub(crate) mod read_buffer;
 pub(crate) mod timer_queue;

@@ -15,6 +15,7 @@ mod reader;
 mod separators;
 mod start;
 mod state;
+mod unix;
 mod writer;
 
 pub use self::callback::{AsyncCallback, ClientConnectedCb, Completion, Outcome, PlainCallback};
@@ -25,4 +26,7 @@ pub use self::protocol::StreamReaderProtocol;
 pub use self::reader::{Lines, StreamReader};
 pub use self::separators::{Separator, Separators};
 pub use self::start::{StartServer, start_server};
+pub use self::unix::{
+    OpenUnixConnection, StartUnixServer, open_unix_connection, start_unix_server,
+};
 pub use self::writer::StreamWriter;

@@ -3,18 +3,24 @@
 //! Owns: [`open_connection`]. Why: a connection, a reader and a writer in one await. Invariants:
 //! it stands on public items only. asyncio's counterpart: `asyncio.open_connection`.
 
+use std::cell::Cell;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
 
-use crate::endpoints::{Endpoint, create_connection};
+use crate::endpoints::{CreateConnection, Endpoint, create_connection};
 use crate::streams::protocol::StreamReaderProtocol;
 use crate::streams::reader::StreamReader;
 use crate::streams::writer::StreamWriter;
+use crate::sys::{Family, Proto};
+use crate::transports::Transport;
 
 /// Connects to `endpoint` and gives a reader and a writer. Mirrors `asyncio.open_connection`.
 ///
-/// Dropping the future gives the attempt up and leaves nothing behind.
+/// Dropping the future gives the attempt up and leaves nothing behind. A socket that is connected
+/// already, TCP or unix, is taken as it is: see [`Endpoint`].
 ///
 /// # Errors
 ///
@@ -38,9 +44,16 @@ use crate::streams::writer::StreamWriter;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn open_connection(endpoint: impl Into<Endpoint>) -> OpenConnection {
+    let limit = Rc::new(Cell::new(None));
+    let limit_of_reader = Rc::clone(&limit);
+    let factory = move || {
+        // A limit that makes no reader was refused before anything was connected.
+        let reader = reader(limit_of_reader.get()).unwrap_or_default();
+        StreamReaderProtocol::new(reader, None)
+    };
     OpenConnection {
-        endpoint: endpoint.into(),
-        limit: None,
+        connection: create_connection(Box::new(factory) as Factory, endpoint),
+        limit,
     }
 }
 
@@ -48,14 +61,59 @@ pub fn open_connection(endpoint: impl Into<Endpoint>) -> OpenConnection {
 #[derive(Debug)]
 #[must_use = "nothing happens until it is awaited"]
 pub struct OpenConnection {
-    endpoint: Endpoint,
-    limit: Option<usize>,
+    connection: CreateConnection<Factory>,
+    limit: Rc<Cell<Option<usize>>>,
 }
+
+type Factory = Box<dyn FnOnce() -> StreamReaderProtocol>;
 
 impl OpenConnection {
     /// The reader's limit in bytes; 64 KiB by default.
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = Some(limit);
+    pub fn limit(self, limit: usize) -> Self {
+        self.limit.set(Some(limit));
+        self
+    }
+
+    /// [`CreateConnection::family`].
+    pub fn family(self, family: Family) -> Self {
+        self.with(|connection| connection.family(family))
+    }
+
+    /// [`CreateConnection::proto`].
+    pub fn proto(self, proto: Proto) -> Self {
+        self.with(|connection| connection.proto(proto))
+    }
+
+    /// [`CreateConnection::flags`].
+    pub fn flags(self, flags: i32) -> Self {
+        self.with(|connection| connection.flags(flags))
+    }
+
+    /// [`CreateConnection::local_addr`].
+    pub fn local_addr(self, local_addr: impl Into<Endpoint>) -> Self {
+        self.with(|connection| connection.local_addr(local_addr))
+    }
+
+    /// [`CreateConnection::happy_eyeballs_delay`].
+    pub fn happy_eyeballs_delay(self, delay: impl Into<Option<Duration>>) -> Self {
+        self.with(|connection| connection.happy_eyeballs_delay(delay))
+    }
+
+    /// [`CreateConnection::interleave`].
+    pub fn interleave(self, first_of_a_family: usize) -> Self {
+        self.with(|connection| connection.interleave(first_of_a_family))
+    }
+
+    /// [`CreateConnection::all_errors`].
+    pub fn all_errors(self, all_errors: bool) -> Self {
+        self.with(|connection| connection.all_errors(all_errors))
+    }
+
+    fn with(
+        mut self,
+        change: impl FnOnce(CreateConnection<Factory>) -> CreateConnection<Factory>,
+    ) -> Self {
+        self.connection = change(self.connection);
         self
     }
 }
@@ -66,16 +124,23 @@ impl IntoFuture for OpenConnection {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let reader = reader(self.limit)?;
-            let factory = move || StreamReaderProtocol::new(reader, None);
-            let (transport, protocol) = create_connection(factory, self.endpoint).await?;
-            let writer = StreamWriter::new(transport, &protocol.borrow());
-            let reader = protocol.borrow_mut().take_reader();
-            // Given to the protocol above, and nobody else takes it.
-            let reader = reader.expect("the protocol has its reader");
-            Ok((reader, writer))
+            drop(reader(self.limit.get())?);
+            let (transport, protocol) = self.connection.await?;
+            Ok(streams(transport, &mut protocol.borrow_mut()))
         })
     }
+}
+
+/// The two ends of a connection whose protocol was made with a reader.
+pub(crate) fn streams(
+    transport: Transport,
+    protocol: &mut StreamReaderProtocol,
+) -> (StreamReader, StreamWriter) {
+    let writer = StreamWriter::new(transport, protocol);
+    let reader = protocol.take_reader();
+    // Given to the protocol by our caller, and nobody else takes it.
+    let reader = reader.expect("the protocol has its reader");
+    (reader, writer)
 }
 
 /// A reader with this limit, or the default one.

@@ -64,16 +64,23 @@ where
     R: Outcome<K>,
 {
     let limit = Rc::new(Cell::new(None));
-    let callback = ClientConnectedCb::new(client_connected_cb);
-    let limit_of_readers = Rc::clone(&limit);
-    let factory = move || {
-        // A limit that makes no reader was refused before anything was accepted.
-        let reader = reader(limit_of_readers.get()).unwrap_or_default();
-        StreamReaderProtocol::new(reader, Some(callback.clone()))
-    };
+    let factory = protocols(ClientConnectedCb::new(client_connected_cb), &limit);
     StartServer {
         server: create_server(factory, endpoint),
         limit,
+    }
+}
+
+/// What makes the protocol of each connection, with the limit that holds by then.
+pub(crate) fn protocols(
+    callback: ClientConnectedCb,
+    limit: &Rc<Cell<Option<usize>>>,
+) -> impl FnMut() -> StreamReaderProtocol + 'static {
+    let limit = Rc::clone(limit);
+    move || {
+        // A limit that makes no reader was refused before anything was accepted.
+        let reader = reader(limit.get()).unwrap_or_default();
+        StreamReaderProtocol::new(reader, Some(callback.clone()))
     }
 }
 

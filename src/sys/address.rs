@@ -1,7 +1,7 @@
 //! The address of one end of a socket.
 //!
 //! Owns: [`Address`], the one type in which the crate speaks of where a socket is. Why: a socket
-//! need not be an internet socket, and a type of our own leaves room for the other kinds without
+//! need not be an internet socket, and a type of our own leaves room for more kinds without
 //! breaking those who match on it. Invariants: it prints exactly as the address inside it does;
 //! two addresses are equal when they name the same place. asyncio's counterpart: the tuple that
 //! `get_extra_info('peername')` returns.
@@ -9,7 +9,10 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// Where one end of a connection, or a listening socket, is. asyncio has a tuple for it.
+use crate::sys::unix_address::UnixAddress;
+
+/// Where one end of a connection, or a listening socket, is. asyncio has a tuple for it, or
+/// a string.
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -25,6 +28,8 @@ use std::net::{IpAddr, SocketAddr};
 pub enum Address {
     /// An IPv4 or IPv6 address with its port.
     Inet(SocketAddr),
+    /// A path, an abstract name, or the lack of both.
+    Unix(UnixAddress),
 }
 
 impl Address {
@@ -42,6 +47,15 @@ impl Address {
     pub fn as_inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The unix address, if this is one.
+    pub fn as_unix(&self) -> Option<&UnixAddress> {
+        match self {
+            Self::Inet(_) => None,
+            Self::Unix(address) => Some(address),
         }
     }
 }
@@ -52,10 +66,17 @@ impl From<SocketAddr> for Address {
     }
 }
 
+impl From<UnixAddress> for Address {
+    fn from(address: UnixAddress) -> Self {
+        Self::Unix(address)
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inet(address) => fmt::Display::fmt(address, f),
+            Self::Unix(address) => fmt::Display::fmt(address, f),
         }
     }
 }
@@ -89,5 +110,10 @@ mod tests {
         assert_eq!(address.ip(), Some(inner.ip()));
         assert_eq!(address.port(), Some(80));
         assert_eq!(address.as_inet(), Some(inner));
+        assert_eq!(address.as_unix(), None);
+        let path = UnixAddress::from("/a");
+        let address = Address::from(path.clone());
+        assert_eq!((address.ip(), address.port()), (None, None));
+        assert_eq!(address.as_unix(), Some(&path));
     }
 }

@@ -6,11 +6,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sys::address::Address;
+use crate::sys::credentials::Credentials;
+use crate::sys::pool::{Job, Refused};
 use crate::sys::readiness::Readiness;
 
 /// Names one registered object: an index and a generation of the loop's table, packed so that
@@ -39,6 +41,13 @@ pub(crate) trait Driver {
     /// Starts a connection. Readiness for writing under `id` says when to look at
     /// [`Stream::finish_connect`].
     fn connect(&mut self, id: SourceId, to: &Address) -> io::Result<Box<dyn Stream>>;
+    /// [`connect`](Self::connect) from an address of our own.
+    fn connect_from(
+        &mut self,
+        id: SourceId,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<Box<dyn Stream>, ConnectFailure>;
     /// Binds; when the address has port 0 the system picks one. Connections are taken from
     /// [`Listener::listen`] on.
     fn bind(
@@ -47,14 +56,23 @@ pub(crate) trait Driver {
         at: &Address,
         how: &ListenOptions,
     ) -> io::Result<Box<dyn Listener>>;
+    /// Takes a connected stream socket that somebody else made; it does not block from then on.
+    fn adopt_stream(&mut self, id: SourceId, socket: OwnedFd) -> io::Result<Box<dyn Stream>>;
+    /// Takes a socket that was bound elsewhere. Its path, if it has one, is never removed.
+    fn adopt_listener(
+        &mut self,
+        id: SourceId,
+        socket: OwnedFd,
+        backlog: u32,
+    ) -> io::Result<Box<dyn Listener>>;
     /// Watches somebody else's descriptor, for `READ`, `WRITE` or both.
     fn watch(&mut self, id: SourceId, fd: RawFd, wanted: Readiness) -> io::Result<Box<dyn Watch>>;
     /// Asks for `Event::Signal(number)` from now on; asking twice is the same as once.
     fn signal(&mut self, number: i32) -> io::Result<()>;
     /// Takes that back; the disposition from before is in force again if nobody else asks.
     fn forget_signal(&mut self, number: i32);
-    /// Resolves a name off this thread and calls `done` with the outcome from there.
-    fn resolve(&mut self, query: Query, done: Reply);
+    /// Runs something that blocks, off this thread. A job that is dropped was not run.
+    fn blocking(&mut self, job: Job) -> Result<(), Refused>;
 }
 
 /// Ends a sleep of the driver from any thread.
@@ -82,6 +100,10 @@ pub(crate) trait Stream {
     /// Whether a read that got less than it asked for has emptied the socket (true of TCP,
     /// unless the event spoke of something [`BEYOND`](Readiness::BEYOND)).
     fn short_read_drains(&self) -> bool;
+    /// Who is at the other end, where the system keeps a record of it.
+    fn peer_credentials(&self) -> Option<Credentials> {
+        None
+    }
     /// Its descriptor, where it has one.
     fn descriptor(&self) -> Option<RawFd> {
         None
@@ -123,16 +145,14 @@ pub(crate) struct ListenOptions {
     pub(crate) reuse_port: bool,
     /// `SO_KEEPALIVE`, of the connections that are accepted.
     pub(crate) keep_alive: bool,
+    /// Whether a path in the file system is removed when the socket is closed.
+    pub(crate) cleanup_socket: bool,
 }
 
-/// What to look up.
-#[derive(Clone, Debug)]
-pub(crate) struct Query {
-    /// A host name or a literal.
-    pub(crate) host: String,
-    /// The port the addresses shall carry.
-    pub(crate) port: u16,
+/// Why a connection from an address of our own could not be started.
+pub(crate) enum ConnectFailure {
+    /// The address cannot be had; another one may.
+    Bind(io::Error),
+    /// It was bound, but there is no way to the other end.
+    Connect(io::Error),
 }
-
-/// Takes the outcome of a [`Query`], on whatever thread found it.
-pub(crate) type Reply = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;

@@ -8,19 +8,29 @@
 //! the `socket` module.
 
 mod address;
+mod credentials;
 mod driver;
 mod mio;
+mod pool;
 mod readiness;
 mod resolver;
 mod signals;
+mod unix_address;
 
 pub use self::address::Address;
-#[cfg(test)]
-pub(crate) use self::driver::Reply;
+pub use self::credentials::Credentials;
 pub(crate) use self::driver::{
-    Driver, Event, ListenOptions, Listener, Query, SourceId, Stream, Wakeup, Watch,
+    ConnectFailure, Driver, Event, ListenOptions, Listener, SourceId, Stream, Wakeup, Watch,
 };
 pub use self::mio::Acceptor;
 pub(crate) use self::mio::{MioDriver, Started, is_nonblocking, start_to_connect, take_error};
+pub(crate) use self::pool::Job;
+#[cfg(test)]
+pub(crate) use self::pool::Refused;
 pub(crate) use self::readiness::Readiness;
+pub use self::resolver::{
+    AddrInfo, Family, Proto, Query, Resolver, ResolverFuture, Service, SocketType, netdb,
+};
+pub(crate) use self::resolver::{family_refused, getaddrinfo, getnameinfo};
 pub use self::signals::numbers;
+pub use self::unix_address::UnixAddress;

@@ -20,7 +20,8 @@ use crate::sansio::byte_queue;
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
 use crate::transports::contract::{EMPTY_BUFFER, Protocol, ProtocolSide, Transport};
-use crate::transports::core::{Cause, Core, RECEIVE_SIZE, Received};
+use crate::transports::core::{Cause, Core};
+use crate::transports::receiving::{RECEIVE_SIZE, Received};
 
 pub(crate) struct Connection {
     transport: Transport,

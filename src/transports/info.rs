@@ -1,10 +1,10 @@
 //! What a transport knows about its connection.
 //!
 //! Owns: the keys of this floor. Why: a key is a type that names its value's type, so a misspelt
-//! key does not compile; higher floors add keys of their own. Invariants: what was known stays
-//! known after the end of the connection. asyncio's counterpart: `get_extra_info(name)`.
+//! key does not compile; higher floors add keys of their own. Invariants: an address that was known
+//! stays known after the end of the connection. asyncio's counterpart: `get_extra_info(name)`.
 
-use crate::sys::Address;
+use crate::sys::{Address, Credentials};
 use crate::transports::contract::{ExtraInfo, Transport};
 
 /// The peer's address, as accept or connect returned it. asyncio's key `peername`.
@@ -30,5 +30,33 @@ impl ExtraInfo for SockName {
 
     fn look_up(self, transport: &Transport) -> Option<Address> {
         transport.core().sock_name()
+    }
+}
+
+/// The process at the other end of a unix socket, by the system's own record. Nothing for TCP,
+/// after the end of the connection, and on systems other than Linux. asyncio's programs ask the
+/// key `socket` for `SO_PEERCRED`.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+///
+/// let (ours, _theirs) = UnixStream::pair()?;
+/// evloop::run(async move {
+///     let (_reader, writer) = evloop::open_unix_connection(ours).await?;
+///     let peer = writer.get_extra_info(evloop::PeerCredentials);
+/// #   #[cfg(target_os = "linux")]
+///     assert_eq!(peer.unwrap().pid, i32::try_from(std::process::id()).ok());
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct PeerCredentials;
+
+impl ExtraInfo for PeerCredentials {
+    type Value = Credentials;
+
+    fn look_up(self, transport: &Transport) -> Option<Credentials> {
+        transport.core().peer_credentials()
     }
 }

@@ -11,8 +11,10 @@ mod connection;
 mod contract;
 mod core;
 mod info;
+mod receiving;
+mod sending;
 
 pub(crate) use self::connection::{Connection, Owner, Parts};
 pub use self::contract::{BufferedProtocol, Data, ExtraInfo, Protocol, Transport};
 pub(crate) use self::core::Cause;
-pub use self::info::{PeerName, SockName};
+pub use self::info::{PeerCredentials, PeerName, SockName};

@@ -19,6 +19,39 @@ pub(crate) fn enter_with_descriptors(name: &str, limit: usize) -> bool {
     enter_through(name, &format!("ulimit -n {limit} && exec \"$0\" \"$@\""))
 }
 
+/// The same, in a network of its own: [`BLACK_HOLES`] take packets and never answer, [`NO_ROUTE`]
+/// is refused by the system, and beyond that there is the loopback only. False, with a line that
+/// says so, where this machine does not allow that.
+#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+#[track_caller]
+pub(crate) fn enter_network(name: &str) -> bool {
+    if env::var_os(MARK).is_none() {
+        let probe = Command::new("unshare")
+            .args(["-rn", "sh", "-c", NETWORK])
+            .stdin(Stdio::null())
+            .output();
+        let permitted = probe.is_ok_and(|output| output.status.success());
+        if !permitted {
+            println!("skipped: no network namespace with a veth pair (unshare -rn, ip)");
+            return false;
+        }
+    }
+    let script = format!("exec unshare -rn sh -c '{NETWORK} && exec \"$0\" \"$@\"' \"$0\" \"$@\"");
+    enter_through(name, &script)
+}
+
+/// They are routed to an interface at whose other end nobody is.
+pub(crate) const BLACK_HOLES: [&str; 3] = ["10.9.0.2", "fd09::2", "fd09::3"];
+pub(crate) const NO_ROUTE: &str = "198.51.100.1";
+
+const NETWORK: &str = "ip link set lo up && ip link add v0 type veth peer name v1 \
+    && ip addr add 10.9.0.1/24 dev v0 && ip addr add fd09::1/64 dev v0 nodad \
+    && ip link set v1 up && ip link set v0 up \
+    && ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:01 dev v0 nud permanent \
+    && ip neigh add fd09::2 lladdr 02:00:00:00:00:01 dev v0 nud permanent \
+    && ip neigh add fd09::3 lladdr 02:00:00:00:00:01 dev v0 nud permanent \
+    && ip route add unreachable 198.51.100.0/24";
+
 #[track_caller]
 fn enter_through(name: &str, script: &str) -> bool {
     if env::var_os(MARK).is_some_and(|running| running == name) {

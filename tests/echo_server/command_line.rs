@@ -130,6 +130,7 @@ fn help_and_version_are_answers_and_no_errors() {
     for option in [
         "--host",
         "--port",
+        "--unix",
         "--api",
         "--limit",
         "--backlog",

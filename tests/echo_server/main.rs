@@ -13,3 +13,4 @@ mod server;
 #[cfg(target_os = "linux")]
 mod serving;
 mod signals;
+mod unix;

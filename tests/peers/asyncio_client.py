@@ -1,4 +1,5 @@
-"""CPython's asyncio as the client: asyncio_client.py PORT SCENARIO [SIZE]. Prints what came of it."""
+"""CPython's asyncio as the client: asyncio_client.py PORT_OR_PATH SCENARIO [SIZE]. Prints what came
+of it."""
 
 import asyncio
 import hashlib
@@ -65,8 +66,12 @@ async def slow(reader, writer, size):
     return f"{received} {checksum}"
 
 
-async def main(port, scenario, size=0):
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(port), limit=4096)
+async def main(address, scenario, size=0):
+    if address.isdecimal():
+        connecting = asyncio.open_connection("127.0.0.1", int(address), limit=4096)
+    else:
+        connecting = asyncio.open_unix_connection(address, limit=4096)
+    reader, writer = await connecting
     print(await globals()[scenario](reader, writer, int(size)), flush=True)
     writer.close()
 

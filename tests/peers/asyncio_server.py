@@ -1,4 +1,4 @@
-"""CPython's asyncio as the server. Prints its port; each client says in its first line what it
+"""CPython's asyncio as the server: asyncio_server.py [PATH]. Prints its port or path; each client says in its first line what it
 wants: echo, half_close, reset, slow or close. Ends when its standard input does."""
 
 import asyncio
@@ -51,12 +51,16 @@ async def serve(reader, writer):
         writer.close()
 
 
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=4096)
-    print(server.sockets[0].getsockname()[1], flush=True)
+async def main(path=None):
+    if path is None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=4096)
+        print(server.sockets[0].getsockname()[1], flush=True)
+    else:
+        server = await asyncio.start_unix_server(serve, path, limit=4096)
+        print(server.sockets[0].getsockname(), flush=True)
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 
 
-asyncio.run(asyncio.wait_for(main(), 100))
+asyncio.run(asyncio.wait_for(main(*sys.argv[1:]), 100))

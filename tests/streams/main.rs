@@ -17,5 +17,6 @@ mod reader;
 mod rebuilt;
 mod separators;
 mod support;
+mod unix;
 mod waiting;
 mod writer;

@@ -15,12 +15,12 @@ use crate::common::trace::Trace;
 use crate::common::{Peer, listener, run, turns};
 use crate::probe::Probe;
 
-fn quiet() -> Probe {
+pub(crate) fn quiet() -> Probe {
     Probe::new(&Trace::default())
 }
 
 /// A port on which nobody listens, kept from others as long as the socket lives.
-fn refusing() -> (Socket, SocketAddr) {
+pub(crate) fn refusing() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     socket.bind(&any.into()).unwrap();
@@ -29,7 +29,7 @@ fn refusing() -> (Socket, SocketAddr) {
 }
 
 /// A listener whose queue is full, so that a connect to it stays on its way.
-fn full() -> (Socket, Vec<Socket>, SocketAddr) {
+pub(crate) fn full() -> (Socket, Vec<Socket>, SocketAddr) {
     let (listener, address) = refusing();
     listener.listen(0).unwrap();
     let mut queue = Vec::new();
@@ -157,7 +157,12 @@ fn no_host_is_invalid_input_and_the_endpoint_is_named() {
                 .map(drop)
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{endpoint:?}");
-            assert!(error.to_string().contains("8080"), "{error}");
+            let text = error.to_string();
+            assert!(
+                text.starts_with("host and port was not specified and no sock specified"),
+                "{text}"
+            );
+            assert!(text.contains("8080"), "{text}");
         }
     });
 }
@@ -208,6 +213,31 @@ fn several_addresses_are_tried_one_after_the_other() {
         match error.downcast::<EndpointError>().unwrap() {
             EndpointError::Several(errors) => assert_eq!(errors.len(), 2),
             other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn three_hundred_connects_at_a_time_all_arrive() {
+    if !own_process::enter("connect::three_hundred_connects_at_a_time_all_arrive") {
+        return;
+    }
+    run(async {
+        let trace = Trace::default();
+        let factory = move || Probe::new(&trace);
+        let server = create_server(factory, ("127.0.0.1", 0)).backlog(512);
+        let server = server.await.unwrap();
+        let address = server.sockets()[0].as_inet().unwrap();
+        let before = descriptors();
+        let connects = (0..300).map(|_| create_connection(quiet, address).into_future());
+        let connected = futures::future::join_all(connects).await;
+        for outcome in connected {
+            outcome.unwrap().0.abort();
+        }
+        server.close();
+        server.wait_closed().await.unwrap();
+        while descriptors() >= before {
+            turns(1).await;
         }
     });
 }

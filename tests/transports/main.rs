@@ -3,13 +3,17 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adopted;
 mod buffered;
 mod closing;
 mod connect;
 mod edges;
 mod faults;
+mod happy_eyeballs;
 mod leaks;
+mod local_addr;
 mod max_connections;
+mod names;
 mod order;
 mod passing_on;
 mod probe;
@@ -17,4 +21,6 @@ mod reading;
 mod server;
 mod server_life;
 mod shutdown;
+mod unix;
+mod unix_paths;
 mod writing;

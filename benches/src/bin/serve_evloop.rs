@@ -6,7 +6,7 @@ use std::io;
 use evloop::{
     Address, Protocol, Server, StreamReader, StreamWriter, Transport, create_server, start_server,
 };
-use evloop_benches::contract::{self, Api, CHUNK, COUNT, Options, Work};
+use evloop_benches::contract::{self, Api, COUNT, Options, Work};
 
 const ANYWHERE: (&str, u16) = ("127.0.0.1", 0);
 
@@ -19,12 +19,7 @@ fn main() -> io::Result<()> {
 async fn serve(options: Options) -> io::Result<()> {
     let server = match options.api {
         Api::Protocol => serve_protocol(options.work).await?,
-        Api::Streams | Api::StreamsInto => {
-            let handle = move |reader, writer| handle(reader, writer, options);
-            start_server(handle, ANYWHERE)
-                .backlog(contract::BACKLOG as u32)
-                .await?
-        }
+        Api::Streams | Api::StreamsInto => serve_streams(options).await?,
     };
     if let Some(port) = server.sockets().first().and_then(Address::port) {
         contract::announce(port)?;
@@ -56,6 +51,31 @@ async fn serve_protocol(work: Work) -> io::Result<Server> {
                 .await
         }
         Work::LinesBuffered => contract::refuse("evloop needs no buffering by hand"),
+    }
+}
+
+async fn serve_streams(options: Options) -> io::Result<Server> {
+    let backlog = contract::BACKLOG as u32;
+    let buffer = options.buffer;
+    match (options.work, options.api) {
+        (Work::Echo, Api::StreamsInto) => {
+            start_server(move |r, w| echo_into(r, w, buffer), ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        (Work::Echo, _) => {
+            start_server(move |r, w| echo(r, w, buffer), ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        (Work::Lines, _) => start_server(lines, ANYWHERE).backlog(backlog).await,
+        (Work::Upload, _) => {
+            start_server(move |r, w| upload(r, w, buffer), ANYWHERE)
+                .backlog(backlog)
+                .await
+        }
+        (Work::Download, _) => start_server(download, ANYWHERE).backlog(backlog).await,
+        (Work::LinesBuffered, _) => contract::refuse("evloop needs no buffering by hand"),
     }
 }
 
@@ -167,9 +187,7 @@ impl Download {
         };
         let (_, high) = transport.get_write_buffer_limits();
         while self.left > 0 && !self.paused {
-            let size = chunk(self.left);
-            transport.write(&ZEROES[..size]);
-            self.left -= size as u64;
+            transport.write(contract::next_chunk(&mut self.left));
             // A pause is called for when this step has ended; the size is known at once.
             self.paused = transport.get_write_buffer_size() > high;
         }
@@ -195,23 +213,6 @@ impl Protocol for Download {
     fn resume_writing(&mut self) {
         self.paused = false;
         self.send_more();
-    }
-}
-
-static ZEROES: [u8; CHUNK] = [0; CHUNK];
-
-fn chunk(left: u64) -> usize {
-    CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))
-}
-
-async fn handle(reader: StreamReader, writer: StreamWriter, options: Options) -> io::Result<()> {
-    match (options.work, options.api) {
-        (Work::Echo, Api::StreamsInto) => echo_into(reader, writer, options.buffer).await,
-        (Work::Echo, _) => echo(reader, writer, options.buffer).await,
-        (Work::Lines, _) => lines(reader, writer).await,
-        (Work::Upload, _) => upload(reader, writer, options.buffer).await,
-        (Work::Download, _) => download(reader, writer).await,
-        (Work::LinesBuffered, _) => contract::refuse("evloop needs no buffering by hand"),
     }
 }
 
@@ -270,10 +271,8 @@ async fn download(mut reader: StreamReader, writer: StreamWriter) -> io::Result<
     let count = reader.readexactly(COUNT).await?;
     let mut left = count.try_into().map_or(0, u64::from_le_bytes);
     while left > 0 {
-        let size = chunk(left);
-        writer.write(&ZEROES[..size]);
+        writer.write(contract::next_chunk(&mut left));
         writer.drain().await?;
-        left -= size as u64;
     }
     Ok(())
 }

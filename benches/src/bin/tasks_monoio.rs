@@ -1,4 +1,4 @@
-//! What tasks and timers cost in monoio, on io_uring where it is permitted, else on epoll.
+//! What tasks and timers cost in monoio, with io_uring (`--variant uring`) or with epoll.
 //!
 //! monoio brings neither a yield (the one here wakes itself, as monoio's own tests do) nor a
 //! channel between threads: messages come through `futures_channel::mpsc`, unbounded.
@@ -16,15 +16,25 @@ use evloop_benches::task_program::{
 };
 use futures_channel::mpsc;
 use monoio::time::sleep;
-use monoio::{FusionDriver, RuntimeBuilder, spawn};
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder, spawn};
 
 fn main() {
     let request = Request::from_args();
-    let mut runtime = RuntimeBuilder::<FusionDriver>::new()
-        .enable_timer()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async { spawn(measured(request)).await });
+    let main = |request| async { spawn(measured(request)).await };
+    match request.variant.as_str() {
+        "epoll" => RuntimeBuilder::<LegacyDriver>::new()
+            .enable_timer()
+            .build()
+            .expect("a runtime")
+            .block_on(main(request)),
+        "uring" if monoio::utils::detect_uring() => RuntimeBuilder::<IoUringDriver>::new()
+            .enable_timer()
+            .build()
+            .expect("a runtime")
+            .block_on(main(request)),
+        "uring" => request.refuse_variant("io_uring is not permitted here"),
+        _ => request.refuse_variant("monoio has epoll and uring"),
+    }
 }
 
 async fn measured(request: Request) {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::cells::{LINE, LINES};
 use crate::load::pattern::Pattern;
 use crate::load::wire::{Origin, Wire, now};
-use crate::load::{Check, Histogram, Load, SCRATCH, Until, again_until, wrong};
+use crate::load::{Check, Histogram, Load, ROUND_TRIPS, SCRATCH, Until, again_until, wrong};
 
 /// Bytes after which a bulk message repeats, and of one write of it.
 const BULK_PERIOD: usize = 64 * 1024;
@@ -122,9 +122,11 @@ impl Exchange {
         Ok(())
     }
 
-    /// One pass over all connections; with a deadline each of them goes on until then.
+    /// One pass over all connections; with a deadline all of them go on until then, and until
+    /// there were [`ROUND_TRIPS`] for each.
     fn batch(&mut self, deadline: Option<Instant>, check: Check) -> io::Result<u64> {
         let mut exchanges = 0;
+        let least = self.flights.len() as u64 * ROUND_TRIPS;
         let mut busy = self.flights.len();
         for index in 0..busy {
             self.begin(index, Instant::now())?;
@@ -148,7 +150,7 @@ impl Exchange {
                 if let Some(times) = &mut self.times {
                     times.record(time - flight.began);
                 }
-                if deadline.is_some_and(|deadline| time < deadline) {
+                if deadline.is_some_and(|deadline| time < deadline || exchanges < least) {
                     self.begin(index, time)?;
                 } else {
                     busy -= 1;

@@ -24,11 +24,17 @@ const SCRATCH: usize = 256 * 1024;
 /// How long a piece of load goes on.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
-    /// Each connection begins anew as soon as it is done, until the time is up.
+    /// Each connection begins anew as soon as it is done, until the time is up and there were
+    /// [`ROUND_TRIPS`] for each connection.
     Elapsed(Duration),
     /// Each connection begins once: the same for every server, however fast it is.
     Batch,
 }
+
+/// Round trips for each connection that a slice has at least, be it longer for that: with ten
+/// thousand connections a fifth of a second is three of them, and what is measured would be the
+/// beginning and the end.
+pub const ROUND_TRIPS: u64 = 10;
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,4 +91,131 @@ fn again_until(time: Duration, mut batch: impl FnMut() -> io::Result<u64>) -> io
 /// What a wrong answer is reported as.
 fn wrong(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+    use crate::cells;
+
+    /// What a cell's load says about a server that serves each connection with `serve`.
+    fn verdict(
+        cell: &str,
+        check: Check,
+        serve: impl Fn(TcpStream) + Send + Sync + 'static,
+    ) -> Result<u64, String> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cell = cells::all().into_iter().find(|known| known.name == cell);
+        let cell = cell.expect("a cell of this name");
+        let connections = cell.connections;
+        let server = thread::spawn(move || {
+            thread::scope(|scope| {
+                for _ in 0..connections {
+                    let (stream, _) = listener.accept().unwrap();
+                    scope.spawn(|| serve(stream));
+                }
+            });
+        });
+        let mut load = of(&cell, port, 1 << 20).unwrap();
+        let result = load.open().and_then(|()| load.run(Until::Batch, check));
+        drop(load);
+        server.join().unwrap();
+        result.map_err(|error| {
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            error.to_string()
+        })
+    }
+
+    /// Sends back what `change` makes of each piece, until it is sent nothing or cannot send.
+    fn echo_with(change: fn(&mut Vec<u8>)) -> impl Fn(TcpStream) {
+        move |mut stream| {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                let mut answer = buffer[..count].to_vec();
+                change(&mut answer);
+                if answer.is_empty() || stream.write_all(&answer).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn right_answers_are_counted() {
+        assert_eq!(
+            verdict("c10-1K", Check::Contents, echo_with(|_| ())),
+            Ok(10)
+        );
+        assert_eq!(
+            verdict("lines-c1", Check::Contents, echo_with(|_| ())),
+            Ok(16)
+        );
+        assert_eq!(
+            verdict("churn-c10", Check::Contents, echo_with(|_| ())),
+            Ok(10)
+        );
+    }
+
+    #[test]
+    fn another_byte_is_refused() {
+        for cell in ["c10-1K", "c10-64-p16", "lines-c10", "churn-c10"] {
+            let refused = verdict(cell, Check::Contents, echo_with(|answer| answer[0] ^= 1));
+            assert_eq!(
+                refused.unwrap_err(),
+                "an answer is not what was sent",
+                "{cell}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_byte_too_many_is_refused_where_contents_are_not_looked_at_too() {
+        for cell in ["c1-64", "churn-c1"] {
+            let refused = verdict(cell, Check::Lengths, echo_with(|answer| answer.push(0)));
+            let refused = refused.unwrap_err();
+            // The first exchange of every connection is looked at in any case.
+            assert!(
+                refused == "an answer is longer than what was sent"
+                    || refused == "an answer is not what was sent",
+                "{cell}: {refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_that_closes_is_refused() {
+        let refused = verdict("c10-1K", Check::Contents, echo_with(Vec::clear));
+        assert_eq!(refused.unwrap_err(), "the server closed a connection");
+        let refused = verdict("churn-c1", Check::Contents, echo_with(Vec::clear));
+        assert_eq!(refused.unwrap_err(), "the server closed a connection first");
+    }
+
+    #[test]
+    fn a_transfer_has_to_be_whole() {
+        let wrong = "a transfer came to an end with bytes missing or too many";
+        let receive_all = |stream: &mut TcpStream| io::copy(stream, &mut io::sink()).unwrap();
+        let right = verdict("upload-c1", Check::Lengths, move |mut stream| {
+            let count = receive_all(&mut stream);
+            stream.write_all(&count.to_le_bytes()).unwrap();
+        });
+        assert_eq!(right, Ok(1 << 20));
+        let miscounted = verdict("upload-c1", Check::Lengths, move |mut stream| {
+            let count = receive_all(&mut stream);
+            stream.write_all(&(count - 1).to_le_bytes()).unwrap();
+        });
+        assert_eq!(miscounted.unwrap_err(), wrong);
+        let short = verdict("download-c1", Check::Lengths, |mut stream| {
+            let mut count = [0; 8];
+            stream.read_exact(&mut count).unwrap();
+            let count = u64::from_le_bytes(count) as usize;
+            stream.write_all(&vec![0; count - 1]).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        assert_eq!(short.unwrap_err(), wrong);
+    }
 }

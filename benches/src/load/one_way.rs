@@ -4,14 +4,10 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
+use evloop_benches::contract::{CHUNK, COUNT};
+
 use crate::load::wire::{Origin, Wire, now};
 use crate::load::{Check, Histogram, Load, SCRATCH, Until, again_until, wrong};
-
-/// Bytes of the count that goes the other way.
-const COUNT: usize = 8;
-
-/// Bytes of one write.
-const CHUNK: usize = 64 * 1024;
 
 pub struct OneWay {
     port: u16,

@@ -3,11 +3,13 @@
 //! Nothing in here measures. Rounds are reduced in `reduce`, looked up in `figures`, and shown by
 //! `tables`, `targets` and `plots`.
 
-mod cell;
+mod cell_name;
+mod complete;
 mod figures;
 mod markdown;
 mod pages;
 mod plots;
+mod profile;
 mod reduce;
 #[cfg(test)]
 mod sample;
@@ -24,7 +26,11 @@ use crate::report::plots::PLOTS;
 use crate::results::Run;
 
 /// The pages that have generated parts.
-const PAGES: [&str; 2] = ["docs/performance.md", "docs/performance-tables.md"];
+const PAGES: [&str; 3] = [
+    "docs/performance.md",
+    "docs/performance-tables.md",
+    "docs/performance-fairness.md",
+];
 
 /// Where the plots go.
 const PLOT_FOLDER: &str = "docs/performance";
@@ -48,9 +54,15 @@ pub fn markdown(run: &Run) -> String {
 ///
 /// # Errors
 ///
-/// When a file cannot be read or written, and when a page has a marker that nothing is called by,
+/// When the run is a part of one, when a file cannot be read or written, and when a page has a marker that nothing is called by,
 /// or no page has a marker for one of the tables; then nothing is changed.
 pub fn write_docs(run: &Run, repository: &Path) -> io::Result<()> {
+    if let Some(shortfall) = complete::shortfall(run) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("the pages show whole runs, and this is {shortfall}"),
+        ));
+    }
     let figures = Figures::new(run);
     let parts: Parts = sections(&figures)
         .into_iter()
@@ -97,6 +109,7 @@ fn sections(figures: &Figures) -> Vec<Section> {
             tables::best_peers(figures),
         ),
         section("counts", "Counts", tables::counts(run)),
+        section("profile", "Where our instructions are", profile::table(run)),
         section("latency", "Round trips", tables::latency(figures)),
         section("idle", "Idle connections", tables::idle(run)),
         section("tasks", "Without sockets", tables::tasks(figures)),
@@ -140,6 +153,15 @@ mod tests {
         assert!(
             !text.contains("NaN") && !text.contains(" reached"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_part_of_a_run_is_not_written() {
+        let refused = write_docs(&Run::default(), Path::new("/no/such/folder")).unwrap_err();
+        assert!(
+            refused.to_string().ends_with("0 rounds: no verdict"),
+            "{refused}"
         );
     }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::report::cell::Cell;
+use crate::report::cell_name::CellName;
 use crate::report::figures::{BARE, Figures, ORDER, PROTOCOL, STREAMS, family};
 
 /// A plot: its file in `docs/performance/`, and which cells it is drawn from.
@@ -14,7 +14,7 @@ pub struct Plot {
     title: &'static str,
     axis: &'static str,
     /// Where a cell is on the x axis, if it is there.
-    place: fn(&Cell) -> Option<u64>,
+    place: fn(&CellName) -> Option<u64>,
     label: fn(u64) -> String,
 }
 
@@ -117,7 +117,7 @@ impl Plot {
     /// What is to be drawn first stands first: evloop is above its peers, and the floor above all,
     /// dotted, so that both are seen where they meet.
     fn series<'a>(&self, figures: &Figures<'a>) -> Vec<Series<'a>> {
-        let place = |cell: &Cell| (self.place)(cell).filter(|_| cell.is_request_response());
+        let place = |cell: &CellName| (self.place)(cell).filter(|_| cell.is_request_response());
         let mut cells = figures.cells_where(|cell| place(cell).is_some());
         cells.sort_by_key(|cell| place(cell));
         let mut participants = figures.participants(&cells);

@@ -6,10 +6,20 @@
 ///
 /// `None` where there is no round, or none that found a time.
 pub fn lower_quartile(rounds: &[f64]) -> Option<f64> {
+    quantile(rounds, 0.25)
+}
+
+/// How far apart the middle half of the rounds lies: the upper quartile ÷ the lower one.
+pub fn spread(rounds: &[f64]) -> Option<f64> {
+    Some(quantile(rounds, 0.75)? / quantile(rounds, 0.25)?)
+}
+
+/// The figure below which this share of the rounds is.
+pub fn quantile(rounds: &[f64], share: f64) -> Option<f64> {
     let mut rounds: Vec<f64> = rounds.iter().copied().filter(|ns| is_figure(*ns)).collect();
     rounds.sort_by(f64::total_cmp);
     let last = rounds.len().checked_sub(1)?;
-    let position = last as f64 * 0.25;
+    let position = last as f64 * share;
     let (below, part) = (position.floor() as usize, position.fract());
     let above = rounds[(below + 1).min(last)];
     Some(rounds[below] + part * (above - rounds[below]))
@@ -35,6 +45,17 @@ mod tests {
         assert_eq!(lower_quartile(&[900.0, 20.0, 10.0, 30.0, 40.0]), Some(20.0));
         assert_eq!(lower_quartile(&[10.0, 20.0]), Some(12.5));
         assert_eq!(lower_quartile(&[7.0]), Some(7.0));
+    }
+
+    #[test]
+    fn two_modes_are_a_spread_and_one_slow_round_is_none() {
+        let two_modes = [10.0, 10.0, 10.0, 15.0, 15.0, 15.0, 15.0];
+        assert_eq!(spread(&two_modes), Some(1.5));
+        assert_eq!(
+            spread(&[10.0, 10.0, 10.0, 10.0, 10.0, 10.0, 90.0]),
+            Some(1.0)
+        );
+        assert_eq!(spread(&[]), None);
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! The tables: each a function from the figures to Markdown.
 
-use crate::report::cell::{Cell, Kind};
+use crate::report::cell_name::{CellName, Kind};
 use crate::report::figures::{BARE, Figures, PROTOCOL, STREAMS, TIE, distinct, family, in_order};
 use crate::report::markdown::{NOTHING, Table, figure, figure_or_nothing};
 use crate::results::{Count, Run};
 
 pub const NOT_MEASURED: &str = "Not measured.\n";
+
+/// What stands behind a ratio whose rounds are far apart.
+const WIDE_MARK: &str = "~";
+
+const WIDE_SENTENCE: &str = "\
+~: the rounds of one of the two are far apart, upper quartile ÷ lower quartile above 1.25.
+";
 
 /// Where the figures come from.
 pub fn machine(run: &Run) -> String {
@@ -26,13 +33,15 @@ pub fn machine(run: &Run) -> String {
         ),
         ("kernel", machine.kernel.clone()),
         ("compiler", machine.rustc.clone()),
+        ("commit", or_nothing(&machine.commit)),
         ("versions", versions.join(", ")),
         (
             "run",
             format!(
-                "{}, {} interleaved rounds, {:.0} minutes",
+                "{}, {} interleaved rounds, orders from seed {}, {:.0} minutes",
                 machine.date,
                 run.rounds,
+                run.seed,
                 run.seconds / 60.0
             ),
         ),
@@ -83,10 +92,10 @@ pub fn cells(figures: &Figures) -> String {
             }
         }
     }
-    or_not_measured(text)
+    or_not_measured(explained(text))
 }
 
-fn group(figures: &Figures, kind: Kind, transport: &str, cells: &[&Cell]) -> String {
+fn group(figures: &Figures, kind: Kind, transport: &str, cells: &[&CellName]) -> String {
     let participants = figures.participants(cells);
     let title = match transport {
         "tcp" => format!("**{}**", capital(kind.title())),
@@ -104,7 +113,7 @@ fn group(figures: &Figures, kind: Kind, transport: &str, cells: &[&Cell]) -> Str
     for cell in cells {
         let bare = figures.micros(&cell.name, BARE);
         let mut row = vec![cell.name.clone(), figure_or_nothing(bare)];
-        row.extend(others().map(|name| figure_or_nothing(figures.ratio(&cell.name, name, BARE))));
+        row.extend(others().map(|name| ratio(figures, &cell.name, name, BARE)));
         table.row(row);
     }
     if cells.len() > 1 {
@@ -115,7 +124,7 @@ fn group(figures: &Figures, kind: Kind, transport: &str, cells: &[&Cell]) -> Str
     format!("{title} (bare in {unit}; the others ÷ bare)\n\n{table}\n")
 }
 
-fn costs(figures: &Figures, cells: &[&Cell], participants: &[&str]) -> Table {
+fn costs(figures: &Figures, cells: &[&CellName], participants: &[&str]) -> Table {
     let head = participants.iter().map(|name| short(name));
     let mut table = Table::new(std::iter::once("cell".to_owned()).chain(head));
     for cell in cells {
@@ -125,6 +134,24 @@ fn costs(figures: &Figures, cells: &[&Cell], participants: &[&str]) -> Table {
         table.row(std::iter::once(cell.name.clone()).chain(costs).collect());
     }
     table
+}
+
+/// With a word about the mark, where there is one.
+fn explained(mut text: String) -> String {
+    if text.contains(WIDE_MARK) {
+        text.push_str(WIDE_SENTENCE);
+    }
+    text
+}
+
+/// A ratio in a cell, with a mark where the rounds are far apart.
+fn ratio(figures: &Figures, cell: &str, who: &str, to: &str) -> String {
+    let mark = match figures.is_wide(cell, who, to) {
+        true => WIDE_MARK,
+        false => "",
+    };
+    let ratio = figures.ratio(cell, who, to);
+    ratio.map_or(NOTHING.to_owned(), |ratio| figure(ratio) + mark)
 }
 
 /// evloop ÷ the best peer, and streams ÷ the streams of others, cell by cell.
@@ -141,14 +168,14 @@ pub fn best_peers(figures: &Figures) -> String {
         let name = &*cell.name;
         let best = figures.best_peer(name);
         let to_best =
-            |ours| figure_or_nothing(best.and_then(|best| figures.ratio(name, ours, best)));
+            |ours| best.map_or(NOTHING.to_owned(), |best| ratio(figures, name, ours, best));
         let mut row = vec![
             name.to_owned(),
             best.unwrap_or(NOTHING).to_owned(),
             to_best(PROTOCOL),
             to_best(STREAMS),
         ];
-        row.extend(rivals.map(|rival| figure_or_nothing(figures.ratio(name, STREAMS, rival))));
+        row.extend(rivals.map(|rival| ratio(figures, name, STREAMS, rival)));
         table.row(row);
     }
     if figures.cells.is_empty() {
@@ -173,7 +200,7 @@ pub fn best_peers(figures: &Figures) -> String {
         );
         table.row(row);
     }
-    format!("{table}\n{}", tie_sentence())
+    explained(format!("{table}\n{}\n", tie_sentence()))
 }
 
 pub fn tie_sentence() -> String {
@@ -296,10 +323,10 @@ pub fn tasks(figures: &Figures) -> String {
                 .map(|who| figure_or_nothing(figures.task(name, who))),
         );
         let best = figures.best_task(name, |_| true);
-        row.push(match (figures.our_task(name), best) {
-            (Some(ours), Some((who, best))) => format!("{} ({})", figure(ours / best), short(who)),
-            _ => NOTHING.to_owned(),
-        });
+        let ratio = best.and_then(|best| Some((best, figures.task_ratio(name, best)?)));
+        row.push(ratio.map_or(NOTHING.to_owned(), |(best, ratio)| {
+            format!("{} ({})", figure(ratio.value), short(best))
+        }));
         table.row(row);
     }
     table.to_string()
@@ -312,7 +339,8 @@ fn task_words(name: &str) -> &str {
         "yield" => "yield between two tasks",
         "call_soon" => "`call_soon` chain (peers: task spawns task)",
         "timer" => "timer created and cancelled",
-        "timer_10000" => "the same with 10,000 alive",
+        "timer_call_later" => "`call_later` and `cancel` (Python: as above)",
+        "timer_10000" => "timer created and cancelled, 10,000 alive",
         "sleeps" => "100,000 sleeps firing, a task each",
         "cross_thread" => "cross-thread burst, per message",
         other => other,
@@ -332,11 +360,10 @@ pub fn growth(figures: &Figures) -> String {
         "growth".to_owned(),
         "÷ the bare loop's growth".to_owned(),
     ]);
-    let bare = figures.growth(BARE);
     for participant in figures.participants(&figures.cells_where(|cell| cell.name == many)) {
         let cost = |cell| figures.micros(cell, participant);
         let growth = figures.growth(participant);
-        let compared = growth.zip(bare).map(|(ours, bare)| ours / bare);
+        let compared = figures.growth_to_bare(participant).map(|ratio| ratio.value);
         table.row(vec![
             participant.to_owned(),
             figure_or_nothing(cost(few)),
@@ -376,6 +403,10 @@ fn capital(words: &str) -> String {
     let mut chars = words.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string());
     first.unwrap_or_default() + chars.as_str()
+}
+
+fn or_nothing(text: &str) -> String {
+    if text.is_empty() { NOTHING } else { text }.to_owned()
 }
 
 fn or_not_measured(text: String) -> String {

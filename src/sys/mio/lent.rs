@@ -13,6 +13,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use socket2::SockRef;
 
 use crate::sys::address::Address;
+use crate::sys::mio::unix::name_of;
 
 /// A listening socket from which [`sock_accept`](crate::LoopHandle::sock_accept) takes connections:
 /// those of the standard library, and yours.
@@ -66,8 +67,11 @@ pub(crate) fn is_nonblocking(socket: BorrowedFd<'_>) -> io::Result<bool> {
 
 /// Connects, or asks how an earlier attempt goes.
 pub(crate) fn start_to_connect(socket: BorrowedFd<'_>, to: &Address) -> io::Result<Started> {
-    let Address::Inet(to) = to;
-    match SockRef::from(&socket).connect(&(*to).into()) {
+    let to = match to {
+        Address::Inet(to) => (*to).into(),
+        Address::Unix(to) => name_of(to)?,
+    };
+    match SockRef::from(&socket).connect(&to) {
         Ok(()) => Ok(Started::Connected),
         Err(error) if is_under_way(&error) => Ok(Started::UnderWay),
         Err(error) => Err(error),

@@ -6,13 +6,17 @@
 //! writer goes on until the socket would block. asyncio's counterpart: `selectors.EpollSelector`
 //! and `KqueueSelector`.
 
+mod adopted;
 mod lent;
 mod registration;
+mod socket_file;
 mod tcp;
+mod unix;
 mod watch;
 
 use std::io;
-use std::os::fd::RawFd;
+use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,13 +28,14 @@ pub use self::lent::Acceptor;
 pub(crate) use self::lent::{Started, is_nonblocking, start_to_connect, take_error};
 use crate::sys::address::Address;
 use crate::sys::driver::{
-    Driver, Event, ListenOptions, Listener, Query, Reply, SourceId, Stream, Wakeup, Watch,
+    ConnectFailure, Driver, Event, ListenOptions, Listener, SourceId, Stream, Wakeup, Watch,
 };
 use crate::sys::mio::registration::WAKER;
-use crate::sys::mio::tcp::{TcpAcceptor, start_connect};
+use crate::sys::mio::tcp::{TcpAcceptor, start_connect, start_connect_from};
+use crate::sys::mio::unix::UnixAcceptor;
 use crate::sys::mio::watch::Watching;
+use crate::sys::pool::{Job, Pool, Refused};
 use crate::sys::readiness::Readiness;
-use crate::sys::resolver;
 use crate::sys::signals::{Signals, signal_of};
 
 /// The world as the operating system has it.
@@ -42,6 +47,7 @@ pub(crate) struct MioDriver {
     events: Events,
     waker: Arc<dyn Wakeup>,
     signals: Signals,
+    pool: Pool,
 }
 
 impl MioDriver {
@@ -56,6 +62,7 @@ impl MioDriver {
             events: Events::with_capacity(EVENTS_PER_POLL),
             waker,
             signals,
+            pool: Pool::new(),
         })
     }
 }
@@ -89,8 +96,19 @@ impl Driver for MioDriver {
     }
 
     fn connect(&mut self, id: SourceId, to: &Address) -> io::Result<Box<dyn Stream>> {
-        let Address::Inet(to) = to;
-        Ok(Box::new(start_connect(&self.registry, id, *to)?))
+        Ok(match to {
+            Address::Inet(to) => Box::new(start_connect(&self.registry, id, *to)?),
+            Address::Unix(to) => Box::new(unix::connect(&self.registry, id, to)?),
+        })
+    }
+
+    fn connect_from(
+        &mut self,
+        id: SourceId,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<Box<dyn Stream>, ConnectFailure> {
+        Ok(Box::new(start_connect_from(&self.registry, id, from, to)?))
     }
 
     fn bind(
@@ -99,9 +117,23 @@ impl Driver for MioDriver {
         at: &Address,
         how: &ListenOptions,
     ) -> io::Result<Box<dyn Listener>> {
-        let Address::Inet(at) = at;
-        let acceptor = TcpAcceptor::bind(&self.registry, id, *at, how)?;
-        Ok(Box::new(acceptor))
+        Ok(match at {
+            Address::Inet(at) => Box::new(TcpAcceptor::bind(&self.registry, id, *at, how)?),
+            Address::Unix(at) => Box::new(UnixAcceptor::bind(&self.registry, id, at, how)?),
+        })
+    }
+
+    fn adopt_stream(&mut self, id: SourceId, socket: OwnedFd) -> io::Result<Box<dyn Stream>> {
+        adopted::adopt_stream(&self.registry, id, socket)
+    }
+
+    fn adopt_listener(
+        &mut self,
+        id: SourceId,
+        socket: OwnedFd,
+        backlog: u32,
+    ) -> io::Result<Box<dyn Listener>> {
+        adopted::adopt_listener(&self.registry, id, socket, backlog)
     }
 
     fn watch(&mut self, id: SourceId, fd: RawFd, wanted: Readiness) -> io::Result<Box<dyn Watch>> {
@@ -116,8 +148,8 @@ impl Driver for MioDriver {
         self.signals.remove(number);
     }
 
-    fn resolve(&mut self, query: Query, done: Reply) {
-        resolver::resolve(query, done);
+    fn blocking(&mut self, job: Job) -> Result<(), Refused> {
+        self.pool.execute(job)
     }
 }
 
@@ -157,7 +189,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
     use std::sync::mpsc;
     use std::thread;
 
@@ -179,6 +211,7 @@ mod tests {
         reuse_address: true,
         reuse_port: false,
         keep_alive: false,
+        cleanup_socket: true,
     };
 
     fn loopback(port: u16) -> Address {

@@ -21,11 +21,17 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sys::address::Address;
-use crate::sys::driver::{ListenOptions, Listener, SourceId, Stream};
+use crate::sys::driver::{ConnectFailure, ListenOptions, Listener, SourceId, Stream};
 use crate::sys::mio::registration::{STREAM_INTEREST, token_of};
 
 /// A TCP connection, registered for both directions.
 pub(crate) struct TcpConnection(TcpStream);
+
+impl From<TcpStream> for TcpConnection {
+    fn from(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+}
 
 impl Stream for TcpConnection {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -89,12 +95,21 @@ impl TcpAcceptor {
         at: SocketAddr,
         how: &ListenOptions,
     ) -> io::Result<Self> {
-        Ok(Self {
+        Ok(Self::around(registry, id, bind(at, how)?, how.backlog))
+    }
+
+    pub(crate) fn around(
+        registry: &Rc<Registry>,
+        id: SourceId,
+        listener: TcpListener,
+        backlog: u32,
+    ) -> Self {
+        Self {
             id,
-            listener: bind(at, how)?,
-            backlog: i32::try_from(how.backlog).unwrap_or(i32::MAX),
+            listener,
+            backlog: i32::try_from(backlog).unwrap_or(i32::MAX),
             registry: Rc::clone(registry),
-        })
+        }
     }
 }
 
@@ -127,7 +142,27 @@ pub(crate) fn start_connect(
     id: SourceId,
     to: SocketAddr,
 ) -> io::Result<TcpConnection> {
-    let socket = tcp_socket(Domain::for_address(to))?;
+    finish_start(registry, id, tcp_socket(Domain::for_address(to))?, to)
+}
+
+/// [`start_connect`] from an address of ours; port 0 lets the system pick one.
+pub(crate) fn start_connect_from(
+    registry: &Registry,
+    id: SourceId,
+    from: SocketAddr,
+    to: SocketAddr,
+) -> Result<TcpConnection, ConnectFailure> {
+    let socket = tcp_socket(Domain::for_address(to)).map_err(ConnectFailure::Connect)?;
+    socket.bind(&from.into()).map_err(ConnectFailure::Bind)?;
+    finish_start(registry, id, socket, to).map_err(ConnectFailure::Connect)
+}
+
+fn finish_start(
+    registry: &Registry,
+    id: SourceId,
+    socket: Socket,
+    to: SocketAddr,
+) -> io::Result<TcpConnection> {
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&to.into()) {
         Ok(()) => {}
@@ -220,9 +255,9 @@ const URGENT_DATA_IS_REPORTED: bool = cfg!(any(target_os = "linux", target_os = 
 /// Writing to a peer that is gone is an error and no signal; where there is no flag for it, the
 /// socket has an option.
 #[cfg(not(target_vendor = "apple"))]
-const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+pub(crate) const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
-const SEND_FLAGS: SendFlags = SendFlags::empty();
+pub(crate) const SEND_FLAGS: SendFlags = SendFlags::empty();
 
 /// Whether an accepted socket has its listener's TCP_NODELAY.
 const NODELAY_IS_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -249,6 +284,7 @@ mod tests {
         reuse_address: true,
         reuse_port: false,
         keep_alive: false,
+        cleanup_socket: true,
     };
 
     #[test]

@@ -2,7 +2,7 @@
 
 /// A cell, read from its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cell {
+pub struct CellName {
     pub name: String,
     pub kind: Kind,
     /// `tcp` unless the name begins with another one.
@@ -55,7 +55,7 @@ impl Kind {
     }
 }
 
-impl Cell {
+impl CellName {
     pub fn parse(name: &str) -> Self {
         let mut cell = Self {
             name: name.to_owned(),
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_name_says_what_the_cell_is() {
-        let cell = Cell::parse("c100-1K");
+        let cell = CellName::parse("c100-1K");
         assert_eq!(
             (cell.kind, cell.connections, cell.bytes),
             (Kind::RequestResponse, Some(100), Some(1024))
@@ -133,13 +133,13 @@ mod tests {
             ("handshake-c1", Kind::Other),
         ];
         for (name, kind) in kinds {
-            assert_eq!(Cell::parse(name).kind, kind, "{name}");
+            assert_eq!(CellName::parse(name).kind, kind, "{name}");
         }
     }
 
     #[test]
     fn another_transport_is_another_matter() {
-        let cell = Cell::parse("unix-c10-1K");
+        let cell = CellName::parse("unix-c10-1K");
         assert_eq!((cell.transport, cell.kind), ("unix", Kind::RequestResponse));
         assert!(!cell.is_request_response());
     }

@@ -1,0 +1,96 @@
+//! A connected socket on its way to a transport.
+//!
+//! Owns: [`Connected`]. Why: whatever kind of socket it is, and whoever connected it, from here on
+//! it is the same. Invariants: dropped at any point, nothing is left; the protocol is made after
+//! the connection is there; `connection_made` comes before the caller goes on. asyncio's
+//! counterpart: `_create_connection_transport`.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use crate::endpoints::reserved::Reserved;
+use crate::event_loop::LoopHandle;
+use crate::sys::{Address, Readiness, Stream};
+use crate::transports::{Connection, Parts, Protocol, Transport};
+
+/// A connected socket with its place in the loop's table.
+pub(crate) struct Connected {
+    pub(crate) place: Reserved,
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) peer: Address,
+    pub(crate) ready: Readiness,
+}
+
+impl Connected {
+    /// Takes a socket that somebody else has connected.
+    pub(crate) fn adopt(handle: &LoopHandle, socket: OwnedFd) -> io::Result<Self> {
+        let place = Reserved::new(handle);
+        let stream = handle.driver(|driver| driver.adopt_stream(place.id(), socket))?;
+        let peer = stream
+            .finish_connect()?
+            .ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Self {
+            place,
+            stream,
+            peer,
+            // What it is ready for, an event will tell. To try to write does no harm.
+            ready: Readiness::WRITE,
+        })
+    }
+
+    /// Makes the protocol and the transport, and waits for `connection_made`.
+    pub(crate) async fn introduce<P: Protocol>(
+        self,
+        handle: &LoopHandle,
+        factory: impl FnOnce() -> P,
+    ) -> io::Result<(Transport, Rc<RefCell<P>>)> {
+        let protocol = Rc::new(RefCell::new(factory()));
+        let transport = self.into_connection(handle, Rc::clone(&protocol) as _);
+        // What was queued for the connection comes first; what it queues comes first, too.
+        let made = handle.create_future();
+        let setter = made.clone();
+        drop(handle.call_soon(move || {
+            // Nobody else sets it.
+            let _ = setter.set_result(());
+        }));
+        let guard = CloseOnDrop(Some(&transport));
+        made.await?;
+        guard.disarm();
+        Ok((transport, protocol))
+    }
+
+    fn into_connection(
+        self,
+        handle: &LoopHandle,
+        protocol: Rc<RefCell<dyn Protocol>>,
+    ) -> Transport {
+        let parts = Parts {
+            id: self.place.keep(),
+            stream: self.stream,
+            peer: self.peer,
+            sock_name: None,
+            ready: self.ready,
+            owner: None,
+        };
+        Connection::start(handle, parts, protocol)
+    }
+}
+
+/// Whoever gives up while `connection_made` is on its way has no transport to close.
+struct CloseOnDrop<'a>(Option<&'a Transport>);
+
+impl CloseOnDrop<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(transport) = self.0 {
+            transport.close();
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Streams over unix sockets.
+//!
+//! Owns: [`open_unix_connection`] and [`start_unix_server`]. Why: the same as over TCP, for those
+//! who are on this machine. Invariants: they stand on public items only. asyncio's counterpart:
+//! the functions of the same names.
+
+use std::cell::Cell;
+use std::future::{Future, IntoFuture};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use crate::endpoints::{
+    CreateUnixServer, Server, UnixEndpoint, create_unix_connection, create_unix_server,
+};
+use crate::streams::callback::{ClientConnectedCb, Outcome};
+use crate::streams::open::{reader, streams};
+use crate::streams::protocol::StreamReaderProtocol;
+use crate::streams::reader::StreamReader;
+use crate::streams::start::protocols;
+use crate::streams::writer::StreamWriter;
+
+/// Connects to the unix socket `endpoint` and gives a reader and a writer. Mirrors
+/// `asyncio.open_unix_connection`.
+///
+/// Dropping the future gives the attempt up and leaves nothing behind.
+///
+/// # Errors
+///
+/// Those of [`create_unix_connection`], and `InvalidInput` for a limit of zero.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+///
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// std::io::Write::write_all(&mut theirs, b"hello\n")?;
+/// evloop::run(async move {
+///     let (mut reader, writer) = evloop::open_unix_connection(ours).limit(1024).await?;
+///     assert_eq!(reader.readline().await?, b"hello\n");
+///     writer.close();
+///     writer.wait_closed().await
+/// })??;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn open_unix_connection(endpoint: impl Into<UnixEndpoint>) -> OpenUnixConnection {
+    OpenUnixConnection {
+        endpoint: endpoint.into(),
+        limit: None,
+    }
+}
+
+/// A stream to be made: awaiting it makes it. Made by [`open_unix_connection`].
+#[derive(Debug)]
+#[must_use = "nothing happens until it is awaited"]
+pub struct OpenUnixConnection {
+    endpoint: UnixEndpoint,
+    limit: Option<usize>,
+}
+
+impl OpenUnixConnection {
+    /// The reader's limit in bytes; 64 KiB by default.
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl IntoFuture for OpenUnixConnection {
+    type Output = io::Result<(StreamReader, StreamWriter)>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let reader = reader(self.limit)?;
+            let factory = move || StreamReaderProtocol::new(reader, None);
+            let (transport, protocol) = create_unix_connection(factory, self.endpoint).await?;
+            Ok(streams(transport, &mut protocol.borrow_mut()))
+        })
+    }
+}
+
+/// Serves the unix socket `endpoint` and calls `client_connected_cb` with a reader and a writer
+/// for each connection, by the rules of [`start_server`](crate::start_server). Mirrors
+/// `asyncio.start_unix_server`.
+///
+/// # Errors
+///
+/// Those of [`create_unix_server`], and `InvalidInput` for a limit of zero.
+///
+/// ```
+/// use evloop::{StreamReader, StreamWriter, start_unix_server};
+///
+/// # let path = std::env::temp_dir().join(format!("evloop-lines-{}", std::process::id()));
+/// evloop::run(async {
+///     let server = start_unix_server(
+///         |mut reader: StreamReader, writer: StreamWriter| async move {
+///             let line = reader.readline().await?;
+///             writer.write(line);
+///             writer.drain().await
+///         },
+///         &path,
+///     )
+///     .await?;
+///     server.close();
+///     server.wait_closed().await
+/// })??;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn start_unix_server<R, K>(
+    client_connected_cb: impl FnMut(StreamReader, StreamWriter) -> R + 'static,
+    endpoint: impl Into<UnixEndpoint>,
+) -> StartUnixServer
+where
+    R: Outcome<K>,
+{
+    let limit = Rc::new(Cell::new(None));
+    let factory = protocols(ClientConnectedCb::new(client_connected_cb), &limit);
+    StartUnixServer {
+        server: create_unix_server(factory, endpoint),
+        limit,
+    }
+}
+
+/// A server to be made: awaiting it makes it. Made by [`start_unix_server`].
+#[derive(Debug)]
+#[must_use = "nothing happens until it is awaited"]
+pub struct StartUnixServer {
+    server: CreateUnixServer,
+    limit: Rc<Cell<Option<usize>>>,
+}
+
+impl StartUnixServer {
+    /// Each reader's limit in bytes; 64 KiB by default.
+    pub fn limit(self, limit: usize) -> Self {
+        self.limit.set(Some(limit));
+        self
+    }
+
+    /// [`CreateUnixServer::backlog`].
+    pub fn backlog(self, backlog: u32) -> Self {
+        self.with(|server| server.backlog(backlog))
+    }
+
+    /// [`CreateUnixServer::start_serving`].
+    pub fn start_serving(self, start_serving: bool) -> Self {
+        self.with(|server| server.start_serving(start_serving))
+    }
+
+    /// [`CreateUnixServer::max_connections`].
+    pub fn max_connections(self, max_connections: usize) -> Self {
+        self.with(|server| server.max_connections(max_connections))
+    }
+
+    /// [`CreateUnixServer::cleanup_socket`].
+    pub fn cleanup_socket(self, cleanup_socket: bool) -> Self {
+        self.with(|server| server.cleanup_socket(cleanup_socket))
+    }
+
+    fn with(mut self, change: impl FnOnce(CreateUnixServer) -> CreateUnixServer) -> Self {
+        self.server = change(self.server);
+        self
+    }
+}
+
+impl IntoFuture for StartUnixServer {
+    type Output = io::Result<Server>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            drop(reader(self.limit.get())?);
+            self.server.await
+        })
+    }
+}
