@@ -161,12 +161,13 @@ impl Core {
         self.life.get() != life
     }
 
-    /// Gives up the socket. The caller drops it.
+    /// The descriptor of the socket, while there is one.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
         self.socket
             .with(|socket| socket.stream.as_ref()?.descriptor())
     }
 
+    /// Gives up the socket. The caller drops it.
     pub(crate) fn take_stream(&self) -> Option<Box<dyn Stream>> {
         self.socket.with(|socket| socket.stream.take())
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use evloop::{
     DescriptorError, EventLoop, LoopClosed, LoopHandle, Protocol, Transport, create_connection,
-    create_server,
+    create_server, create_unix_connection, create_unix_server,
 };
 use rustix::pipe::pipe;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -656,6 +656,51 @@ fn the_socket_of_a_transport_or_server_is_refused() {
             one_turn(&mut event_loop);
             let error = handle.add_reader(&socket, || ()).unwrap_err();
             assert!(error.downcast::<DescriptorError>().is_ok());
+        },
+    );
+    assert_eq!(status.code(), Some(ALIVE));
+}
+
+#[test]
+fn the_socket_of_a_unix_or_an_adopted_transport_or_server_is_refused() {
+    let status = in_a_child(
+        "descriptors::the_socket_of_a_unix_or_an_adopted_transport_or_server_is_refused",
+        || {
+            let mut event_loop = EventLoop::new().unwrap();
+            let handle = event_loop.handle();
+            let refused = |number: i32, by: &str| {
+                let error = handle.add_reader(&number, || ()).unwrap_err();
+                let expected = format!("File descriptor {number} is used by {by} ");
+                assert!(error.to_string().starts_with(&expected), "{error}");
+            };
+            let name = format!("evloop-descriptors-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let number = next_number();
+            let server = create_unix_server(Echo::default, &path);
+            let server = event_loop.run_until_complete(server).unwrap();
+            refused(number, "a server on");
+            let number = next_number();
+            let connection = create_unix_connection(Echo::default, &path);
+            let (transport, _) = event_loop.run_until_complete(connection).unwrap();
+            refused(number, "transport");
+            one_turn(&mut event_loop);
+            transport.abort();
+            server.close();
+            assert!(!path.exists());
+
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let number = listener.as_raw_fd();
+            let server = create_server(Echo::default, listener);
+            let server = event_loop.run_until_complete(server).unwrap();
+            refused(number, "a server on");
+            let (ours, peer) = UnixStream::pair().unwrap();
+            let number = ours.as_raw_fd();
+            let connection = create_connection(Echo::default, ours);
+            let (transport, _) = event_loop.run_until_complete(connection).unwrap();
+            refused(number, "transport");
+            transport.abort();
+            server.close();
+            drop(peer);
         },
     );
     assert_eq!(status.code(), Some(ALIVE));

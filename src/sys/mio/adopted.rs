@@ -111,6 +111,10 @@ impl<S> Drop for Adopted<S> {
 }
 
 impl<S: Stream> Stream for Adopted<S> {
+    fn descriptor(&self) -> Option<RawFd> {
+        Some(self.fd)
+    }
+
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket.read(buffer)
     }
