@@ -63,7 +63,7 @@ mod transports;
 
 pub use crate::endpoints::{
     ConnectionEnd, CreateConnection, CreateServer, CreateUnixConnection, CreateUnixServer,
-    Endpoint, EndpointError, GetAddrInfo, GetNameInfo, ServeForever, Server, Shutdown,
+    Destination, Endpoint, EndpointError, GetAddrInfo, GetNameInfo, ServeForever, Server, Shutdown,
     ShutdownPhase, ShutdownReport, UnixEndpoint, connect_accepted_socket, create_connection,
     create_server, create_unix_connection, create_unix_server,
 };

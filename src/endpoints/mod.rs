@@ -8,6 +8,7 @@
 
 mod connect;
 mod connected;
+mod destination;
 mod endpoint;
 mod error;
 mod listening;
@@ -24,6 +25,7 @@ mod unix_endpoint;
 mod unix_server;
 
 pub use self::connect::{CreateConnection, connect_accepted_socket, create_connection};
+pub use self::destination::Destination;
 pub use self::endpoint::Endpoint;
 pub use self::error::EndpointError;
 pub use self::names::{GetAddrInfo, GetNameInfo};

@@ -1,6 +1,6 @@
 //! From hosts to addresses, without making the loop's thread wait.
 //!
-//! Owns: [`look_up`] and [`resolve_all`]. Why: the system's resolver blocks, so it is asked on the
+//! Owns: [`look_up`], [`resolve_all`] and [`resolve_for`]. Why: the system's resolver blocks, so it is asked on the
 //! loop's executor, unless the loop has a resolver of its own. Invariants: a literal never touches
 //! either; an answer that comes when nobody waits any more is dropped. asyncio's counterpart:
 //! `_ensure_resolved`, and what `loop.getaddrinfo` does.
@@ -66,11 +66,8 @@ pub(crate) async fn resolve(
         socket_type: SocketType::Stream,
         ..Query::new(Some(host.to_owned()), Service::Port(port))
     };
-    let unresolved = |source| EndpointError::Resolve {
-        host: host.to_owned(),
-        source,
-    };
-    let answers = look_up(handle, query).await.map_err(unresolved)?;
+    let answers = look_up(handle, query).await;
+    let answers = answers.map_err(|source| unresolved(host, source))?;
     let mut addresses = Vec::new();
     for answer in answers {
         // A resolver that is not the system's may give more than it was asked for.
@@ -82,11 +79,28 @@ pub(crate) async fn resolve(
         }
     }
     if addresses.is_empty() {
-        let message = "getaddrinfo() returned empty list";
-        let source = io::Error::new(io::ErrorKind::NotFound, message);
-        return Err(unresolved(source));
+        return Err(unresolved(host, nothing_found()));
     }
     Ok(addresses)
+}
+
+/// The first address of a name for a socket that exists, of this family and kind.
+pub(crate) async fn resolve_for(
+    handle: &LoopHandle,
+    host: &str,
+    port: u16,
+    (family, socket_type): (Family, SocketType),
+) -> Result<SocketAddr, EndpointError> {
+    let query = Query {
+        family,
+        socket_type,
+        ..Query::new(Some(host.to_owned()), Service::Port(port))
+    };
+    let answers = look_up(handle, query).await;
+    let answers = answers.map_err(|source| unresolved(host, source))?;
+    let mut addresses = answers.into_iter().map(|answer| answer.address);
+    let first = addresses.find(|address| family.includes(address));
+    first.ok_or_else(|| unresolved(host, nothing_found()))
 }
 
 /// The addresses of all hosts, whose names are looked up side by side.
@@ -121,14 +135,23 @@ async fn addresses_of(
             SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
         ],
     };
-    let host = addresses[0].ip().to_string();
+    let host = addresses[0].ip();
     let suits = |address: &SocketAddr| hints.family.includes(address);
     let addresses: Vec<SocketAddr> = addresses.into_iter().filter(suits).collect();
     if addresses.is_empty() {
-        let source = family_refused();
-        return Err(EndpointError::Resolve { host, source });
+        return Err(unresolved(&host.to_string(), family_refused()));
     }
     Ok(addresses)
+}
+
+fn unresolved(host: &str, source: io::Error) -> EndpointError {
+    let host = host.to_owned();
+    EndpointError::Resolve { host, source }
+}
+
+fn nothing_found() -> io::Error {
+    let message = "getaddrinfo() returned empty list";
+    io::Error::new(io::ErrorKind::NotFound, message)
 }
 
 /// Runs all of them at the same time, and gives their outputs in their order.

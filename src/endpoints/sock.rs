@@ -13,9 +13,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::endpoints::destination::{Destination, Target};
 use crate::endpoints::error::EndpointError;
+use crate::endpoints::resolve::resolve_for;
 use crate::event_loop::{LoopHandle, running};
-use crate::sys::{self, Acceptor, Address, Started};
+use crate::sys::{self, Acceptor, Started};
 use crate::tasks::Waiter;
 
 impl LoopHandle {
@@ -128,8 +130,10 @@ impl LoopHandle {
     }
 
     /// Connects a socket of the caller's, made by a crate such as `socket2`: the standard library
-    /// has no socket that is not connected yet. Mirrors `loop.sock_connect`, but for names, which
-    /// are not looked up.
+    /// has no socket that is not connected yet. Mirrors `loop.sock_connect`.
+    ///
+    /// A host is looked up as [`getaddrinfo`](Self::getaddrinfo) does it, for the socket's family
+    /// and kind, and the first address is the one: there is no second socket to try the others.
     ///
     /// Of the socket and of other writers it says what [`sock_recv`](Self::sock_recv) says of
     /// readers. When it is dropped the system goes on connecting, and calling it again waits for
@@ -137,16 +141,23 @@ impl LoopHandle {
     ///
     /// # Errors
     ///
+    /// [`EndpointError::Resolve`] if the host has no address for this socket;
     /// [`EndpointError::Connect`] with the system's error; `InvalidInput` if the socket is
     /// blocking; those of [`add_writer`](Self::add_writer); `ResourceBusy` if another writer takes
     /// the place.
     pub async fn sock_connect(
         &self,
         sock: &impl AsFd,
-        address: impl Into<Address>,
+        address: impl Into<Destination>,
     ) -> io::Result<()> {
         let fd = nonblocking(sock)?;
-        let address = address.into();
+        let address = match address.into().0 {
+            Target::Address(address) => address,
+            Target::Host(host, port) => {
+                let wanted = sys::family_and_type(fd)?;
+                resolve_for(self, &host, port, wanted).await?.into()
+            }
+        };
         let outcome = match sys::start_to_connect(fd, &address) {
             Ok(Started::UnderWay) => {
                 self.wait_until_ready(fd, Direction::Write).await?;

@@ -23,7 +23,9 @@ pub(crate) use self::driver::{
     ConnectFailure, Driver, Event, ListenOptions, Listener, SourceId, Stream, Wakeup, Watch,
 };
 pub use self::mio::Acceptor;
-pub(crate) use self::mio::{MioDriver, Started, is_nonblocking, start_to_connect, take_error};
+pub(crate) use self::mio::{
+    MioDriver, Started, family_and_type, is_nonblocking, start_to_connect, take_error,
+};
 pub(crate) use self::pool::Job;
 #[cfg(test)]
 pub(crate) use self::pool::Refused;

@@ -1,13 +1,16 @@
 //! Sockets of the standard library, used with `await`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use evloop::{EndpointError, NoRunningLoop, TaskError, get_running_loop, sleep, timeout};
+use evloop::{
+    AddrInfo, Destination, EndpointError, Family, NoRunningLoop, Query, Resolver, ResolverFuture,
+    Service, SocketType, TaskError, UnixAddress, get_running_loop, sleep, timeout,
+};
 use futures::executor::block_on;
 use futures::future::join;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -77,7 +80,7 @@ fn a_client_connects_sends_and_receives() {
 }
 
 #[test]
-fn a_unix_listener_accepts_and_its_sockets_talk() {
+fn a_unix_socket_is_connected_and_accepted_and_both_talk() {
     let path = std::env::temp_dir().join(format!("evloop-sock-{}", std::process::id()));
     // From a run that was killed and had our number.
     let _ = std::fs::remove_file(&path);
@@ -85,13 +88,15 @@ fn a_unix_listener_accepts_and_its_sockets_talk() {
     listener.set_nonblocking(true).unwrap();
     run(async {
         let handle = get_running_loop().unwrap();
+        let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
         let connecting = async {
             turn().await;
-            UnixStream::connect(&path).unwrap()
+            let address = UnixAddress::from(&path);
+            handle.sock_connect(&client, address).await.unwrap();
         };
-        let (accepted, client) = join(handle.sock_accept(&listener), connecting).await;
+        let (accepted, ()) = join(handle.sock_accept(&listener), connecting).await;
         let (server, _) = accepted.unwrap();
-        client.set_nonblocking(true).unwrap();
         let (sent, received) = join(
             handle.sock_sendall(&client, b"hello"),
             handle.sock_recv(&server, 16),
@@ -267,6 +272,79 @@ fn a_refused_connect_names_the_address() {
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         let error: EndpointError = error.downcast().unwrap();
         assert!(error.to_string().contains(&address.to_string()), "{error}");
+    });
+}
+
+/// Answers every query with the same addresses, and keeps the queries.
+#[derive(Clone, Default)]
+struct Script {
+    answers: Vec<SocketAddr>,
+    asked: Rc<RefCell<Vec<Query>>>,
+}
+
+impl Resolver for Script {
+    fn getaddrinfo(&self, query: Query) -> ResolverFuture<Vec<AddrInfo>> {
+        self.asked.borrow_mut().push(query);
+        let answers = self.answers.iter().copied().map(AddrInfo::from).collect();
+        Box::pin(async { Ok(answers) })
+    }
+}
+
+#[test]
+fn a_host_is_looked_up_for_the_family_and_the_kind_of_the_socket() {
+    run(async {
+        let handle = get_running_loop().unwrap();
+        let (_listener, address) = listener();
+        let port = address.port();
+        let script = Script {
+            // The first one is not for a socket of IPv4.
+            answers: vec![(Ipv6Addr::LOCALHOST, port).into(), address],
+            ..Script::default()
+        };
+        handle.set_resolver(script.clone());
+        let datagrams = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        datagrams.set_nonblocking(true).unwrap();
+        let stream = unconnected();
+        let host = ("server.example", port);
+        handle.sock_connect(&stream, host).await.unwrap();
+        handle.sock_connect(&datagrams, host).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        assert_eq!(datagrams.peer_addr().unwrap(), address);
+        let asked = script.asked.take();
+        assert_eq!(asked.len(), 2);
+        for (query, kind) in asked.iter().zip([SocketType::Stream, SocketType::Datagram]) {
+            assert_eq!(query.host.as_deref(), Some("server.example"));
+            assert_eq!(query.port, Service::Port(port));
+            assert_eq!((query.family, query.socket_type), (Family::Inet, kind));
+        }
+
+        // A literal needs nobody.
+        let stream = unconnected();
+        let literal = ("127.0.0.1".to_owned(), port);
+        handle.sock_connect(&stream, literal).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        assert!(script.asked.take().is_empty());
+    });
+}
+
+#[test]
+fn a_host_without_an_address_for_the_socket_is_named() {
+    run(async {
+        let handle = get_running_loop().unwrap();
+        handle.set_resolver(Script {
+            answers: vec![(Ipv6Addr::LOCALHOST, 80).into()],
+            ..Script::default()
+        });
+        for (host, kind) in [
+            ("server.example", ErrorKind::NotFound),
+            ("::1", ErrorKind::InvalidInput),
+        ] {
+            let to = Destination::from((host, 80));
+            let error = handle.sock_connect(&unconnected(), to).await.unwrap_err();
+            assert_eq!(error.kind(), kind);
+            let error: EndpointError = error.downcast().unwrap();
+            assert!(matches!(&error, EndpointError::Resolve { host: named, .. } if named == host));
+        }
     });
 }
 

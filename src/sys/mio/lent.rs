@@ -10,10 +10,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 
-use socket2::SockRef;
+use socket2::{SockRef, Type};
 
 use crate::sys::address::Address;
 use crate::sys::mio::unix::name_of;
+use crate::sys::resolver::{Family, SocketType};
 
 /// A listening socket from which [`sock_accept`](crate::LoopHandle::sock_accept) takes connections:
 /// those of the standard library, and yours.
@@ -63,6 +64,19 @@ pub(crate) enum Started {
 
 pub(crate) fn is_nonblocking(socket: BorrowedFd<'_>) -> io::Result<bool> {
     SockRef::from(&socket).nonblocking()
+}
+
+/// What an address has to be for this socket.
+pub(crate) fn family_and_type(socket: BorrowedFd<'_>) -> io::Result<(Family, SocketType)> {
+    let socket = SockRef::from(&socket);
+    let bound = socket.local_addr()?.as_socket();
+    let family = bound.map_or(Family::Unspec, |address| Family::of(&address));
+    let socket_type = match socket.r#type()? {
+        Type::STREAM => SocketType::Stream,
+        Type::DGRAM => SocketType::Datagram,
+        _ => SocketType::Any,
+    };
+    Ok((family, socket_type))
 }
 
 /// Connects, or asks how an earlier attempt goes.

@@ -25,7 +25,9 @@ use mio::event::Event as MioEvent;
 use mio::{Events, Poll, Registry, Waker};
 
 pub use self::lent::Acceptor;
-pub(crate) use self::lent::{Started, is_nonblocking, start_to_connect, take_error};
+pub(crate) use self::lent::{
+    Started, family_and_type, is_nonblocking, start_to_connect, take_error,
+};
 use crate::sys::address::Address;
 use crate::sys::driver::{
     ConnectFailure, Driver, Event, ListenOptions, Listener, SourceId, Stream, Wakeup, Watch,
