@@ -1,9 +1,13 @@
 //! Folders for sockets in the file system.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::wait_for;
 
 /// A folder that is gone with its test. Its name is short, since a socket's path has to be.
 pub(crate) struct Folder(PathBuf);
@@ -20,6 +24,20 @@ impl Folder {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// The path of a socket whose server is gone.
+    pub(crate) fn stale(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        drop(UnixListener::bind(&path).expect("a socket"));
+        // A process that another test is just starting may have it open for a moment.
+        wait_for("nobody listens", || {
+            let outcome = UnixStream::connect(&path);
+            outcome
+                .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+                .then_some(())
+        });
+        path
     }
 
     /// The names of what is in it, in order.
