@@ -110,6 +110,7 @@ impl LoopHandle {
             let message = format!("Invalid file descriptor: {fd}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
+        self.know_holders();
         if let Some(holder) = self.holder(fd) {
             let message = format!("File descriptor {fd} is used by {}", holder.describe());
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
@@ -193,9 +194,17 @@ impl LoopHandle {
         self.inner.watched.with(|table| table.get(&fd).cloned())
     }
 
-    /// A source has this descriptor for its own.
-    pub(super) fn note_holder(&self, fd: RawFd, id: SourceId) {
-        let Ok(index) = usize::try_from(fd) else {
+    /// A source has a descriptor for its own. Written down only where somebody has ever watched
+    /// one: most loops need no such list.
+    pub(super) fn note_holder(&self, source: &dyn Source, id: SourceId) {
+        if self.inner.has_holders.get() {
+            self.write_down(source, id);
+        }
+    }
+
+    fn write_down(&self, source: &dyn Source, id: SourceId) {
+        let index = source.descriptor().map(usize::try_from);
+        let Some(Ok(index)) = index else {
             return;
         };
         self.inner.holders.with(|holders| {
@@ -204,6 +213,17 @@ impl LoopHandle {
             }
             holders[index] = id;
         });
+    }
+
+    /// From now on it is known whose a descriptor is.
+    fn know_holders(&self) {
+        if !self.inner.has_holders.replace(true) {
+            for key in self.inner.sources.keys() {
+                if let Some(source) = self.inner.sources.get(key) {
+                    self.write_down(&*source, SourceId(key));
+                }
+            }
+        }
     }
 
     /// The source whose own this descriptor is.

@@ -49,9 +49,7 @@ impl LoopHandle {
 
     /// Puts a source under its id; an earlier one is replaced.
     pub(crate) fn insert(&self, id: SourceId, source: Rc<dyn Source>) {
-        if let Some(fd) = source.descriptor() {
-            self.note_holder(fd, id);
-        }
+        self.note_holder(&*source, id);
         drop(self.inner.sources.put(id.0, source));
     }
 

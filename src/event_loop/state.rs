@@ -194,6 +194,7 @@ pub(crate) struct LoopInner {
     pub(super) watched: Shared<BTreeMap<RawFd, Rc<Watched>>>,
     /// At each number the source that had the descriptor last; it is asked whether it still has.
     pub(super) holders: Shared<Vec<SourceId>>,
+    pub(super) has_holders: Cell<bool>,
     /// Listeners that wait for a descriptor.
     pub(super) starved: Shared<BTreeSet<SourceId>>,
     pub(super) tasks: Table<Job>,
@@ -242,6 +243,7 @@ impl LoopInner {
             sources: Table::new(),
             watched: Shared::default(),
             holders: Shared::default(),
+            has_holders: Cell::new(false),
             starved: Shared::default(),
             tasks: Table::new(),
             wakers: Shared::default(),
