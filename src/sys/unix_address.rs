@@ -33,17 +33,17 @@ pub enum UnixAddress {
     /// No address: a client that was not bound, or one of a pair. It is `''` in Python.
     Unnamed,
     /// A socket in the file system.
-    Path(PathBuf),
+    Path(Box<Path>),
     /// A name in Linux's abstract namespace, without the NUL byte that marks it. No file belongs
     /// to it, and it is gone with the last socket that has it.
-    Abstract(Vec<u8>),
+    Abstract(Box<[u8]>),
 }
 
 impl UnixAddress {
     /// A name in the abstract namespace, given without the NUL byte that marks it. Linux only: on
     /// other systems using it is an error.
     pub fn abstract_name(name: impl AsRef<[u8]>) -> Self {
-        Self::Abstract(name.as_ref().to_vec())
+        Self::Abstract(name.as_ref().into())
     }
 
     /// The path, if it is in the file system.
@@ -68,8 +68,8 @@ impl From<PathBuf> for UnixAddress {
         let bytes = path.into_os_string().into_vec();
         match bytes.split_first() {
             None => Self::Unnamed,
-            Some((0, name)) => Self::Abstract(name.to_vec()),
-            Some(_) => Self::Path(OsString::from_vec(bytes).into()),
+            Some((0, name)) => Self::Abstract(name.into()),
+            Some(_) => Self::Path(PathBuf::from(OsString::from_vec(bytes)).into()),
         }
     }
 }
@@ -113,7 +113,7 @@ impl From<&String> for UnixAddress {
 impl From<&SocketAddr> for UnixAddress {
     fn from(address: &SocketAddr) -> Self {
         if let Some(path) = address.as_pathname() {
-            return Self::Path(path.to_owned());
+            return Self::Path(path.into());
         }
         abstract_name_of(address).map_or(Self::Unnamed, Self::abstract_name)
     }
@@ -153,7 +153,7 @@ impl UnixAddress {
         match self {
             Self::Unnamed => Vec::new(),
             Self::Path(path) => path.as_os_str().as_bytes().to_vec(),
-            Self::Abstract(name) => [b"\0", name.as_slice()].concat(),
+            Self::Abstract(name) => [b"\0", &**name].concat(),
         }
     }
 }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_same_place_is_the_same_address_however_it_is_written() {
-        let path = UnixAddress::Path(PathBuf::from("/a/b"));
+        let path = UnixAddress::Path(Path::new("/a/b").into());
         assert_eq!(path, "/a/b".into());
         assert_eq!(path, Path::new("/a/b").into());
         assert_eq!(path, OsStr::new("/a/b").into());
