@@ -173,7 +173,8 @@ async def serve(options):
         server = await loop.create_server(PROTOCOLS[options.work], **place)
     else:
         handle = handler(HANDLERS[options.work], options.buffer)
-        server = await asyncio.start_server(handle, limit=options.buffer, **place)
+        limit = max(options.buffer, 64 * 1024)
+        server = await asyncio.start_server(handle, limit=limit, **place)
     print(place["sock"].getsockname()[1], flush=True)
     async with server:
         await server.serve_forever()

@@ -23,7 +23,7 @@ pub enum Progress {
 pub struct Connection<S> {
     stream: S,
     duty: Duty,
-    /// What could not be sent yet; empty nearly always, and then it holds no memory.
+    /// What could not be sent yet; empty nearly always.
     unsent: Vec<u8>,
 }
 

@@ -62,7 +62,7 @@ impl Shape {
                 .next_power_of_two()
                 .clamp(4 * KIB, LARGEST_BUFFER),
             Self::Lines | Self::Churn => 4 * KIB,
-            Self::Upload | Self::Download | Self::BulkEcho => 64 * KIB,
+            Self::Upload | Self::Download | Self::BulkEcho => LARGEST_BUFFER,
         }
     }
 }

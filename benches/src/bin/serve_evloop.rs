@@ -57,24 +57,28 @@ async fn serve_protocol(work: Work) -> io::Result<Server> {
 async fn serve_streams(options: Options) -> io::Result<Server> {
     let backlog = contract::BACKLOG as u32;
     let buffer = options.buffer;
+    let limit = buffer.max(contract::CHUNK);
     match (options.work, options.api) {
         (Work::Echo, Api::StreamsInto) => {
             start_server(move |r, w| echo_into(r, w, buffer), ANYWHERE)
                 .backlog(backlog)
+                .limit(limit)
                 .await
         }
         (Work::Echo, _) => {
             start_server(move |r, w| echo(r, w, buffer), ANYWHERE)
                 .backlog(backlog)
+                .limit(limit)
                 .await
         }
-        (Work::Lines, _) => start_server(lines, ANYWHERE).backlog(backlog).await,
+        (Work::Lines, _) => start_server(lines, ANYWHERE).backlog(backlog).limit(limit).await,
         (Work::Upload, _) => {
             start_server(move |r, w| upload(r, w, buffer), ANYWHERE)
                 .backlog(backlog)
+                .limit(limit)
                 .await
         }
-        (Work::Download, _) => start_server(download, ANYWHERE).backlog(backlog).await,
+        (Work::Download, _) => start_server(download, ANYWHERE).backlog(backlog).limit(limit).await,
         (Work::LinesBuffered, _) => contract::refuse("evloop needs no buffering by hand"),
     }
 }
