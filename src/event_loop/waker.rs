@@ -3,9 +3,10 @@
 //! Owns: [`TaskWaker`], the data behind each task's `std::task::Waker`, and [`OwnWaker`], the pair
 //! of them that a task keeps. Why: a waker must be Send and Sync though the loop is neither, so it
 //! carries only an id; the future stays in the loop's table. Invariants: on the loop's own thread a
-//! wake is one load, one store and one push; a wake from elsewhere publishes what was written
-//! before it, and none is ever lost; a waker may outlive its task and its loop, and only one that
-//! nobody else holds serves another task. asyncio's counterpart: `Task.__wakeup`.
+//! wake is one load, one store and one push, and that thread's flag is its own; a wake from
+//! elsewhere publishes what was written before it, and none is ever lost, since the flag between
+//! threads is changed by read-modify-writes alone; a waker may outlive its task and its loop, and
+//! only one that nobody else holds serves another task. asyncio's counterpart: `Task.__wakeup`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -18,8 +19,11 @@ use crate::event_loop::running;
 pub(crate) struct TaskWaker {
     /// Changes only while nobody but the loop holds this.
     id: AtomicU64,
-    /// The task is in a queue and has not been polled since.
+    /// The task is in the loop's queue and has not been polled since. Only the loop's own thread
+    /// looks at it.
     queued: AtomicBool,
+    /// A message says that it is to be polled, or was about to when it was.
+    called: AtomicBool,
     remote: Arc<Remote>,
 }
 
@@ -28,14 +32,21 @@ impl TaskWaker {
         Arc::new(Self {
             id: AtomicU64::new(id.0),
             queued: AtomicBool::new(true),
+            called: AtomicBool::new(false),
             remote: Arc::clone(remote),
         })
     }
 
-    /// The task is about to be polled. A read-modify-write on purpose: it acquires what the wake
-    /// that found the flag set has written, which a plain store would miss.
+    /// The task is about to be polled.
+    ///
+    /// A call that is not seen here has its message still to come. One that is seen is taken back
+    /// by a read-modify-write: it acquires what all those have written who found the flag set and
+    /// sent no message of their own, which a plain store would miss.
     pub(crate) fn clear(&self) {
-        self.queued.swap(false, Ordering::AcqRel);
+        self.queued.store(false, Ordering::Relaxed);
+        if self.called.load(Ordering::Relaxed) {
+            self.called.swap(false, Ordering::AcqRel);
+        }
     }
 
     fn id(&self) -> TaskId {
@@ -69,6 +80,7 @@ impl OwnWaker {
     pub(crate) fn serve(&self, id: TaskId) {
         self.flags.id.store(id.0, Ordering::Relaxed);
         self.flags.queued.store(true, Ordering::Relaxed);
+        self.flags.called.store(false, Ordering::Relaxed);
     }
 }
 
@@ -79,13 +91,11 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if running::is_current(self.remote.loop_number()) {
-            // A remote wake may set the flag between these two; it has then sent a message of
-            // its own, and the worst that follows is one poll too many.
             if !self.queued.load(Ordering::Relaxed) {
                 self.queued.store(true, Ordering::Relaxed);
                 running::push(Ready::Task(self.id()));
             }
-        } else if !self.queued.swap(true, Ordering::AcqRel) {
+        } else if !self.called.swap(true, Ordering::AcqRel) {
             // A closed loop has no tasks left to wake.
             let _ = self.remote.push(Message::Wake(self.id()));
         }
