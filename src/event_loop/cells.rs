@@ -300,8 +300,8 @@ fn next(generation: NonZeroU64) -> NonZeroU64 {
     NonZeroU64::new((generation.get() + 1) & GENERATION_MASK).unwrap_or(NonZeroU64::MIN)
 }
 
-/// 64 million values at a time, and at a million new ones a second the counter lasts for three
-/// days before a key could come again: by then a stale one means no more than a spurious wake.
+/// 64 million values at a time, and at a million new ones a second the counter lasts for a day and
+/// a half before a key could come again: by then a stale one means no more than a spurious wake.
 const INDEX_BITS: u32 = 26;
 /// One bit less than there is room for, so that no key is near the driver's own tokens.
 const GENERATION_MASK: u64 = (1 << (63 - INDEX_BITS)) - 1;

@@ -49,7 +49,7 @@ impl Spares {
     /// gives way: what is not taken any more must not keep out what is.
     pub(crate) fn give(&self, storage: Vec<u8>) {
         let room = storage.capacity();
-        if room == 0 || room > LARGEST {
+        if !(LEAST..=LARGEST).contains(&room) {
             return;
         }
         self.0.with(|stock| {

@@ -112,7 +112,7 @@ impl Crowd {
 // Memory.
 
 #[test]
-fn an_idle_connection_costs_less_than_1100_bytes() {
+fn an_idle_connection_costs_less_than_a_kilobyte() {
     if !peers::require("python3", "python3") {
         return;
     }
@@ -125,8 +125,10 @@ fn an_idle_connection_costs_less_than_1100_bytes() {
         let before = resident_kib(process);
         crowd.open(CONNECTIONS);
         let grown = (resident_kib(process) - before) * 1024;
+        // A debug build has about 920 and 490.
+        let most = if api == "streams" { 1000 } else { 560 };
         assert!(
-            grown < 1100 * CONNECTIONS,
+            grown < most * CONNECTIONS,
             "{api}: {} bytes for each connection",
             grown / CONNECTIONS
         );
