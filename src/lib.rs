@@ -88,7 +88,8 @@ pub use crate::tasks::{
     TimeoutError, Waiter, sleep, sleep_until, timeout,
 };
 pub use crate::transports::{
-    BufferedProtocol, Data, ExtraInfo, PeerCredentials, PeerName, Protocol, SockName, Transport,
+    BufferedProtocol, CloseReason, ClosedBecause, Data, Detached, ExtraInfo, PeerCredentials,
+    PeerName, Protocol, SockName, Transport,
 };
 
 /// The README's example has to compile.

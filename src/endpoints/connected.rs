@@ -13,7 +13,7 @@ use std::rc::Rc;
 use crate::endpoints::reserved::Reserved;
 use crate::event_loop::LoopHandle;
 use crate::sys::{Address, Readiness, Stream};
-use crate::transports::{Connection, Parts, Protocol, Transport};
+use crate::transports::{Connection, Parts, Policies, Protocol, Transport};
 
 /// A connected socket with its place in the loop's table.
 pub(crate) struct Connected {
@@ -73,6 +73,7 @@ impl Connected {
             sock_name: None,
             ready: self.ready,
             owner: None,
+            policies: Policies::default(),
         };
         Connection::start(handle, parts, protocol)
     }

@@ -20,6 +20,7 @@ mod server;
 mod server_builder;
 mod shutdown;
 mod sock;
+mod terms;
 mod unix_connect;
 mod unix_endpoint;
 mod unix_server;

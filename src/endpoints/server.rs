@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::listening::{Accept, Accepted, Listening};
+use crate::endpoints::terms::Terms;
 use crate::event_loop::cells::{Shared, Slot};
 use crate::event_loop::{ExceptionContext, LoopHandle, WeakHandle, running};
 use crate::sys::{Address, Readiness, SourceId};
@@ -40,6 +41,7 @@ struct ServerInner {
     me: Weak<Self>,
     handle: WeakHandle,
     factory: Slot<ProtocolFactory>,
+    terms: Terms,
     state: Shared<State>,
     /// Who waits for the server to be closed, and for its last connection.
     closing: WakerSet,
@@ -50,7 +52,6 @@ struct State {
     life: Life,
     listening: Vec<Rc<Listening>>,
     clients: BTreeMap<SourceId, Transport>,
-    max_connections: usize,
     /// How often a listener was let go on because there was room again.
     made_room: usize,
     /// Somebody awaits `serve_forever`.
@@ -66,8 +67,8 @@ enum Life {
 }
 
 impl State {
-    fn has_room(&self) -> bool {
-        self.clients.len() < self.max_connections
+    fn has_room(&self, terms: &Terms) -> bool {
+        self.clients.len() < terms.max_connections
     }
 
     /// There is room again, of which no event tells the listeners. Another one is the first each
@@ -81,21 +82,17 @@ impl State {
 }
 
 impl Server {
-    pub(crate) fn new(
-        handle: &LoopHandle,
-        factory: ProtocolFactory,
-        max_connections: usize,
-    ) -> Self {
+    pub(crate) fn new(handle: &LoopHandle, factory: ProtocolFactory, terms: Terms) -> Self {
         Self {
             inner: Rc::new_cyclic(|me| ServerInner {
                 me: me.clone(),
                 handle: handle.downgrade(),
                 factory: Slot::new(Some(factory)),
+                terms,
                 state: Shared::new(State {
                     life: Life::Bound,
                     listening: Vec::new(),
                     clients: BTreeMap::new(),
-                    max_connections,
                     made_room: 0,
                     forever: false,
                 }),
@@ -287,7 +284,7 @@ impl Drop for ServerInner {
 
 impl Accept for ServerInner {
     fn has_room(&self) -> bool {
-        self.state.with(|state| state.has_room())
+        self.state.with(|state| state.has_room(&self.terms))
     }
 
     fn accepted(&self, handle: &LoopHandle, accepted: Accepted) {
@@ -313,6 +310,7 @@ impl Accept for ServerInner {
             // A new socket can take bytes; whether it has some, an event will tell.
             ready: Readiness::WRITE,
             owner: self.me.upgrade().map(|me| me as Rc<dyn Owner>),
+            policies: self.terms.policies,
         };
         Connection::start(handle, parts, protocol);
     }
@@ -328,7 +326,7 @@ impl Owner for ServerInner {
     fn detach(&self, transport: &Transport) {
         let agenda = self.handle.agenda();
         let client = self.state.with(|state| {
-            let had_room = state.has_room();
+            let had_room = state.has_room(&self.terms);
             let client = state.clients.remove(&transport.id());
             if !had_room {
                 state.let_go_on(|listening| agenda.visit(listening.id()));

@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::endpoints::connect::loop_of;
 use crate::endpoints::endpoint::{Endpoint, Host};
@@ -20,6 +21,7 @@ use crate::endpoints::listening::Listening;
 use crate::endpoints::reserved::Reserved;
 use crate::endpoints::resolve::{Hints, resolve};
 use crate::endpoints::server::{ProtocolFactory, Server};
+use crate::endpoints::terms::Terms;
 use crate::event_loop::{LoopHandle, Source};
 use crate::sys::{Address, ListenOptions, Listener};
 use crate::transports::Protocol;
@@ -77,7 +79,7 @@ pub fn create_server<P: Protocol>(
             cleanup_socket: false,
         },
         start_serving: true,
-        max_connections: usize::MAX,
+        terms: Terms::default(),
         loop_number: 0,
     }
 }
@@ -105,7 +107,7 @@ pub struct CreateServer {
     endpoint: Endpoint,
     options: ListenOptions,
     start_serving: bool,
-    max_connections: usize,
+    terms: Terms,
     loop_number: u64,
 }
 
@@ -150,7 +152,32 @@ impl CreateServer {
     /// are connected and unanswered. Each connection that is over lets the next one in. Counted is
     /// from the accept until `connection_lost` was called, so one that is being closed counts.
     pub fn max_connections(mut self, max_connections: usize) -> Self {
-        self.max_connections = max_connections;
+        self.terms.max_connections = max_connections;
+        self
+    }
+
+    /// How long a connection may go without a byte in either direction before it is ended, with
+    /// [`CloseReason::IdleTimeout`](crate::CloseReason); for ever by default. Time in which reading
+    /// is paused does not count. A protocol is told a `TimedOut` error in `connection_lost`, a
+    /// stream's reads and drains report it. Ours alone: asyncio has no such argument.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.policies.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a peer may take nothing of what waits to be sent before the connection is ended,
+    /// with [`CloseReason::WriteTimeout`](crate::CloseReason); for ever by default. Also while the
+    /// connection is closing. Ours alone.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.policies.write_timeout = Some(timeout);
+        self
+    }
+
+    /// How many bytes may wait to be sent, when the system takes no more, before the connection is
+    /// ended, with [`CloseReason::WriteBufferFull`](crate::CloseReason); any number by default.
+    /// Whoever awaits `drain`, or heeds `pause_writing`, never comes near it. Ours alone.
+    pub fn max_write_buffer(mut self, bytes: usize) -> Self {
+        self.terms.policies.max_write_buffer = Some(bytes);
         self
     }
 }
@@ -162,7 +189,7 @@ impl IntoFuture for CreateServer {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let handle = loop_of(self.loop_number)?;
-            expect_connections(self.max_connections)?;
+            self.terms.check()?;
             let bound = match self.endpoint.into_socket() {
                 Ok(socket) => vec![Bound::adopt(&handle, socket.take()?, &self.options)?],
                 Err(endpoint) => {
@@ -170,19 +197,10 @@ impl IntoFuture for CreateServer {
                     bind_all(&handle, &addresses, &self.options)?
                 }
             };
-            let server = Server::new(&handle, self.factory, self.max_connections);
+            let server = Server::new(&handle, self.factory, self.terms);
             serve(&handle, server, bound, self.start_serving)
         })
     }
-}
-
-/// Refuses a server that could serve nobody.
-pub(crate) fn expect_connections(max_connections: usize) -> io::Result<()> {
-    if max_connections == 0 {
-        let message = "max_connections must be positive";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    Ok(())
 }
 
 /// Gives a server its sockets.

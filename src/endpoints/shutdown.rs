@@ -19,7 +19,7 @@ use crate::endpoints::server::Server;
 use crate::event_loop::NoRunningLoop;
 use crate::sys::Address;
 use crate::tasks::{TimeoutError, timeout};
-use crate::transports::{PeerName, Transport};
+use crate::transports::{CloseReason, PeerName, Transport};
 
 impl Server {
     /// Ends the server in phases: nothing is accepted any more; the connections may end by
@@ -195,6 +195,7 @@ pub struct ConnectionEnd {
     peer: Option<Address>,
     phase: ShutdownPhase,
     unsent: usize,
+    reason: Option<CloseReason>,
     error: Option<Arc<io::Error>>,
 }
 
@@ -207,6 +208,11 @@ impl ConnectionEnd {
     /// When it came to its end.
     pub fn phase(&self) -> ShutdownPhase {
         self.phase
+    }
+
+    /// Why it ended.
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.reason
     }
 
     /// How many bytes were not sent when it was aborted: its peer did not read them in time.
@@ -232,9 +238,12 @@ impl fmt::Display for ConnectionEnd {
             ShutdownPhase::Close => f.write_str(" was closed"),
             ShutdownPhase::Abort => write!(f, " was aborted with {} bytes unsent", self.unsent),
         }?;
-        match &self.error {
-            Some(error) => write!(f, " ({error})"),
-            None => Ok(()),
+        match (&self.error, self.reason) {
+            (Some(error), _) => write!(f, " ({error})"),
+            // What was not to be expected in this phase.
+            (None, Some(CloseReason::Aborted)) if self.phase == ShutdownPhase::Abort => Ok(()),
+            (None, None | Some(CloseReason::Closed | CloseReason::PeerEof)) => Ok(()),
+            (None, Some(reason)) => write!(f, " ({reason})"),
         }
     }
 }
@@ -273,6 +282,7 @@ impl Watch {
                     } else {
                         0
                     },
+                    reason: transport.core().reason(),
                     error: transport.core().error(),
                 });
             }

@@ -11,11 +11,13 @@ use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::endpoints::connect::loop_of;
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::server::{ProtocolFactory, Server};
-use crate::endpoints::server_builder::{Bound, DEFAULT_BACKLOG, expect_connections, serve};
+use crate::endpoints::server_builder::{Bound, DEFAULT_BACKLOG, serve};
+use crate::endpoints::terms::Terms;
 use crate::endpoints::unix_endpoint::{UnixEndpoint, UnixPlace, expect_unix};
 use crate::event_loop::LoopHandle;
 use crate::sys::{Address, ListenOptions};
@@ -72,7 +74,7 @@ pub fn create_unix_server<P: Protocol>(
             cleanup_socket: true,
         },
         start_serving: true,
-        max_connections: usize::MAX,
+        terms: Terms::default(),
         loop_number: 0,
     }
 }
@@ -100,7 +102,7 @@ pub struct CreateUnixServer {
     endpoint: UnixEndpoint,
     options: ListenOptions,
     start_serving: bool,
-    max_connections: usize,
+    terms: Terms,
     loop_number: u64,
 }
 
@@ -120,7 +122,25 @@ impl CreateUnixServer {
 
     /// [`CreateServer::max_connections`](crate::CreateServer::max_connections).
     pub fn max_connections(mut self, max_connections: usize) -> Self {
-        self.max_connections = max_connections;
+        self.terms.max_connections = max_connections;
+        self
+    }
+
+    /// [`CreateServer::idle_timeout`](crate::CreateServer::idle_timeout).
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.policies.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// [`CreateServer::write_timeout`](crate::CreateServer::write_timeout).
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.policies.write_timeout = Some(timeout);
+        self
+    }
+
+    /// [`CreateServer::max_write_buffer`](crate::CreateServer::max_write_buffer).
+    pub fn max_write_buffer(mut self, bytes: usize) -> Self {
+        self.terms.policies.max_write_buffer = Some(bytes);
         self
     }
 
@@ -139,9 +159,9 @@ impl IntoFuture for CreateUnixServer {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let handle = loop_of(self.loop_number)?;
-            expect_connections(self.max_connections)?;
+            self.terms.check()?;
             let bound = bind(&handle, self.endpoint, &self.options)?;
-            let server = Server::new(&handle, self.factory, self.max_connections);
+            let server = Server::new(&handle, self.factory, self.terms);
             serve(&handle, server, vec![bound], self.start_serving)
         })
     }

@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 use crate::event_loop::cells::{Queue, Scratch, Shared};
 use crate::event_loop::ready::{Entry, Ready};
@@ -18,6 +19,8 @@ pub(crate) struct Agenda {
     /// Tells this loop from every other of the process.
     pub(super) number: u64,
     pub(super) closed: Cell<bool>,
+    /// The clock as it stood when this turn's poll returned.
+    pub(super) now: Cell<Instant>,
     /// A step (callback, protocol method, poll of a task) is on the stack.
     pub(super) stepping: Cell<bool>,
     pub(super) ready: Queue<Ready>,
@@ -41,9 +44,10 @@ struct Visits {
 }
 
 impl Agenda {
-    pub(super) fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64, now: Instant) -> Self {
         Self {
             number,
+            now: Cell::new(now),
             closed: Cell::new(false),
             stepping: Cell::new(false),
             ready: Queue::new(),
@@ -110,6 +114,11 @@ impl Agenda {
     #[inline]
     pub(super) fn next_note(&self) -> Option<SourceId> {
         self.first_note.take().or_else(|| self.more_notes.pop())
+    }
+
+    /// The clock as it stood when this turn's poll returned.
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
     }
 
     /// Storage for bytes between two uses.

@@ -89,7 +89,7 @@ impl LoopHandle {
         self.inner
             .driver
             .with(|driver| driver.as_ref().map(|driver| driver.now()))
-            .unwrap_or_else(|| self.inner.now.get())
+            .unwrap_or_else(|| self.inner.agenda.now.get())
     }
 
     /// Ends the run after the turn that is going on.

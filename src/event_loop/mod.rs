@@ -72,9 +72,13 @@ impl LoopHandle {
         });
 
         // Timers that are due, in the order of their deadlines, then what other threads sent.
-        while let Some(timer) = inner.timers.with(|timers| timers.pop_due(inner.now.get())) {
+        while let Some(timer) = inner
+            .timers
+            .with(|timers| timers.pop_due(inner.agenda.now.get()))
+        {
             match timer {
                 Timer::Call(callback) => ready.push(Ready::Call(callback)),
+                Timer::Entry(id, entry) => ready.push(Ready::Source(id, entry)),
                 Timer::Wake(waker) => self.enter_reporting("Exception in a waker", || waker.wake()),
             }
         }
@@ -114,9 +118,9 @@ impl LoopHandle {
             inner
                 .next_look
                 .set(entries + entries.clamp(1, ENTRIES_PER_LOOK));
-            inner.now.set(self.time());
+            inner.agenda.now.set(self.time());
         }
-        inner
+        agenda
             .now
             .get()
             .saturating_duration_since(inner.polled.get())
@@ -178,8 +182,8 @@ impl LoopHandle {
                     outcome => break outcome,
                 }
             };
-            inner.now.set(driver.now());
-            inner.polled.set(inner.now.get());
+            inner.agenda.now.set(driver.now());
+            inner.polled.set(inner.agenda.now.get());
             outcome
         });
         if let Err(error) = outcome {
@@ -391,6 +395,10 @@ mod tests {
 
         fn adopt_stream(&mut self, id: SourceId, socket: OwnedFd) -> io::Result<Box<dyn Stream>> {
             self.0.adopt_stream(id, socket)
+        }
+
+        fn release(&mut self, stream: Box<dyn Stream>) -> io::Result<OwnedFd> {
+            self.0.release(stream)
         }
 
         fn adopt_listener(

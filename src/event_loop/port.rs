@@ -94,7 +94,7 @@ impl LoopHandle {
 
     /// Whether this turn's clock has reached `when`: then all timers of that deadline are gone.
     pub(crate) fn is_due(&self, when: Instant) -> bool {
-        self.inner.now.get() >= when
+        self.inner.agenda.now.get() >= when
     }
 
     /// When `delay` will have passed.
@@ -110,6 +110,13 @@ impl LoopHandle {
         self.inner
             .timers
             .with(|timers| timers.insert(when, Timer::Wake(waker)))
+    }
+
+    /// Has a source run its entry at `when`.
+    pub(crate) fn arm_entry(&self, when: Instant, id: SourceId, entry: Entry) -> TimerKey {
+        self.inner
+            .timers
+            .with(|timers| timers.insert(when, Timer::Entry(id, entry)))
     }
 
     /// Has a timer wake another waker. False if there is no such timer any more.

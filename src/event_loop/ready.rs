@@ -32,6 +32,8 @@ pub(crate) enum Entry {
     Flow,
     /// It is over: `connection_lost`.
     Lost,
+    /// Its timer has fired.
+    Deadline,
     /// A watched descriptor may be read, or written: its callback.
     Readable,
     Writable,

@@ -212,8 +212,6 @@ pub(crate) struct LoopInner {
     /// When that was, and after how many entries the clock is to be read again.
     pub(super) polled: Cell<Instant>,
     pub(super) next_look: Cell<usize>,
-    /// The clock as it stood when this turn's poll returned.
-    pub(super) now: Cell<Instant>,
     pub(super) stopping: Cell<bool>,
 }
 
@@ -223,6 +221,8 @@ pub(crate) type SignalHandler = Slot<Box<dyn FnMut()>>;
 pub(crate) enum Timer {
     Call(Rc<dyn Callback>),
     Wake(Waker),
+    /// An entry of a source.
+    Entry(SourceId, Entry),
 }
 
 /// A task's future with the waker that it keeps for life.
@@ -237,7 +237,7 @@ impl LoopInner {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let remote = Arc::new(Remote::new(number, driver.waker()));
         Self {
-            agenda: Rc::new(Agenda::new(number)),
+            agenda: Rc::new(Agenda::new(number, now)),
             driver: Shared::new(Some(driver)),
             timers: Shared::new(TimerQueue::default()),
             sources: Table::new(),
@@ -256,7 +256,6 @@ impl LoopInner {
             since_poll: Cell::new(0),
             polled: Cell::new(now),
             next_look: Cell::new(1),
-            now: Cell::new(now),
             stopping: Cell::new(false),
         }
     }

@@ -1,10 +1,9 @@
 //! Flow control of the write side: sizes in, pause and resume out.
 //!
-//! Owns: the two marks and whether the protocol was told to pause. Why: the marks are compared
-//! in one place, so that a pause and its resume always alternate, whoever asks. Invariants:
-//! `low <= high`; a pause is said only above the high mark and a resume only at or below the
-//! low one, so the two together never swing on one byte unless the marks are equal. asyncio's
-//! counterpart: `_FlowControlMixin` of `transports.py`.
+//! Owns: the two marks. Why: they are compared in one place, so that a pause and its resume always
+//! alternate, whoever asks; what was said last, the asker knows. Invariants: `low <= high`; a pause
+//! is said only above the high mark and a resume only at or below the low one, so the two together
+//! never swing on one byte unless the marks are equal. asyncio's counterpart: `_FlowControlMixin` of `transports.py`.
 
 use std::error::Error;
 use std::fmt;
@@ -13,8 +12,6 @@ use std::fmt;
 pub(crate) struct WaterMarks {
     low: usize,
     high: usize,
-    /// What the protocol was told last.
-    paused: bool,
 }
 
 /// What the protocol must be told.
@@ -32,9 +29,9 @@ pub(crate) struct LimitsError {
 }
 
 impl WaterMarks {
-    /// Sets both marks; one that is `None` follows from the other, or from the default. Whether
-    /// the protocol is paused stays as it is until [`reevaluate`](Self::reevaluate); marks that
-    /// are refused change nothing.
+    /// Sets both marks; one that is `None` follows from the other, or from the default. What that
+    /// means for the protocol, [`reevaluate`](Self::reevaluate) says; marks that are refused change
+    /// nothing.
     pub(crate) fn set_limits(
         &mut self,
         high: Option<usize>,
@@ -63,32 +60,21 @@ impl WaterMarks {
         self.high
     }
 
-    pub(crate) fn is_paused(&self) -> bool {
-        self.paused
-    }
-
     /// `size` bytes stayed behind a send.
-    pub(crate) fn filled(&mut self, size: usize) -> Option<Flow> {
-        if self.paused || size <= self.high {
-            return None;
-        }
-        self.paused = true;
-        Some(Flow::Pause)
+    pub(crate) fn filled(self, paused: bool, size: usize) -> Option<Flow> {
+        (!paused && size > self.high).then_some(Flow::Pause)
     }
 
     /// A send went through and left `size` bytes.
-    pub(crate) fn drained(&mut self, size: usize) -> Option<Flow> {
-        if !self.paused || size > self.low {
-            return None;
-        }
-        self.paused = false;
-        Some(Flow::Resume)
+    pub(crate) fn drained(self, paused: bool, size: usize) -> Option<Flow> {
+        (paused && size <= self.low).then_some(Flow::Resume)
     }
 
     /// The marks have moved while `size` bytes were waiting.
-    pub(crate) fn reevaluate(&mut self, size: usize) -> Option<Flow> {
+    pub(crate) fn reevaluate(self, paused: bool, size: usize) -> Option<Flow> {
         // At most one of the two applies: no size is above the high mark and at the low one.
-        self.filled(size).or_else(|| self.drained(size))
+        let flow = self.filled(paused, size);
+        flow.or_else(|| self.drained(paused, size))
     }
 }
 
@@ -97,7 +83,6 @@ impl Default for WaterMarks {
         Self {
             low: DEFAULT_HIGH / LOW_TO_HIGH,
             high: DEFAULT_HIGH,
-            paused: false,
         }
     }
 }
@@ -130,7 +115,6 @@ mod tests {
         let mut marks = WaterMarks::default();
         assert_eq!(marks.limits(), (16 * 1024, 64 * 1024));
         assert_eq!(marks.high(), 64 * 1024);
-        assert!(!marks.is_paused());
         marks.set_limits(None, None).unwrap();
         assert_eq!(marks, WaterMarks::default());
     }
@@ -186,48 +170,38 @@ mod tests {
                 [None, None, None],
             ),
         ];
-        let events: [fn(&mut WaterMarks, usize) -> Option<Flow>; 3] = [
+        let events = [
             WaterMarks::filled,
             WaterMarks::drained,
             WaterMarks::reevaluate,
         ];
-        let flowing = marks(10, 40);
-        let mut paused = flowing;
-        assert_eq!(paused.filled(41), Some(Flow::Pause));
+        let marks = marks(10, 40);
         for (size, when_flowing, when_paused) in cases {
-            for (before, expected) in [(flowing, when_flowing), (paused, when_paused)] {
+            for (paused, expected) in [(false, when_flowing), (true, when_paused)] {
                 for (event, expected) in events.iter().zip(expected) {
-                    let mut after = before;
-                    assert_eq!(event(&mut after, size), expected, "{before:?}, {size}");
-                    let now_paused = match expected {
-                        Some(Flow::Pause) => true,
-                        Some(Flow::Resume) => false,
-                        None => before.is_paused(),
-                    };
-                    assert_eq!(after.is_paused(), now_paused, "{before:?}, {size}");
+                    assert_eq!(event(marks, paused, size), expected, "{paused}, {size}");
                 }
             }
         }
     }
 
     #[test]
-    fn with_a_high_mark_of_zero_anything_pauses_and_nothing_resumes() {
-        let mut marks = marks(0, 0);
-        assert_eq!(marks.filled(0), None);
-        assert_eq!(marks.filled(1), Some(Flow::Pause));
-        assert_eq!(marks.drained(1), None);
-        assert_eq!(marks.drained(0), Some(Flow::Resume));
+    fn with_a_high_mark_of_zero_anything_pauses_and_only_nothing_resumes() {
+        let marks = marks(0, 0);
+        assert_eq!(marks.filled(false, 0), None);
+        assert_eq!(marks.filled(false, 1), Some(Flow::Pause));
+        assert_eq!(marks.drained(true, 1), None);
+        assert_eq!(marks.drained(true, 0), Some(Flow::Resume));
     }
 
     #[test]
     fn moved_marks_speak_when_they_are_reevaluated() {
         let mut marks = marks(10, 40);
         marks.set_limits(Some(20), None).unwrap();
-        assert!(!marks.is_paused());
-        assert_eq!(marks.reevaluate(30), Some(Flow::Pause));
-        assert_eq!(marks.reevaluate(30), None);
+        assert_eq!(marks.reevaluate(false, 30), Some(Flow::Pause));
+        assert_eq!(marks.reevaluate(true, 30), None);
         marks.set_limits(Some(200), None).unwrap();
-        assert_eq!(marks.reevaluate(30), Some(Flow::Resume));
-        assert_eq!(marks.reevaluate(30), None);
+        assert_eq!(marks.reevaluate(true, 30), Some(Flow::Resume));
+        assert_eq!(marks.reevaluate(false, 30), None);
     }
 }

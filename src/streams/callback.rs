@@ -20,7 +20,7 @@ use crate::event_loop::door::catch;
 use crate::event_loop::{ExceptionContext, PanicError, get_running_loop};
 use crate::streams::reader::StreamReader;
 use crate::streams::writer::StreamWriter;
-use crate::transports::Transport;
+use crate::transports::{CloseReason, Transport};
 
 /// A function that is called with the reader and the writer of each new connection.
 ///
@@ -185,13 +185,14 @@ enum Failure {
 impl Failure {
     /// The one path for all failures: from the queue, since we may be inside the user's step.
     fn report(self, transport: &Transport) {
-        transport.close();
+        transport.core().close_for(CloseReason::HandlerFailed);
         let context = ExceptionContext::new("Unhandled exception in client_connected_cb");
         let context = match self {
             Self::Error(error) => context.error(error),
             Self::Panic(payload) => context.error(PanicError::new(&*payload)),
         };
         let handle = transport.core().handle();
-        handle.report_soon(context.subject(transport.clone()));
+        let context = context.subject(transport.clone());
+        handle.report_soon(context.subject(CloseReason::HandlerFailed));
     }
 }

@@ -77,6 +77,10 @@ impl StreamReader {
         })
     }
 
+    pub(crate) fn state(&self) -> &Rc<StreamState> {
+        &self.state
+    }
+
     /// The side that is fed: for protocols, and for whoever makes a stream of something else.
     pub fn feeder(&self) -> StreamFeeder {
         StreamFeeder::new(Rc::clone(&self.state))

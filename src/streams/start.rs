@@ -9,6 +9,7 @@ use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::endpoints::{CreateServer, Endpoint, Server, create_server};
 use crate::streams::callback::{ClientConnectedCb, Outcome};
@@ -127,6 +128,21 @@ impl StartServer {
     /// [`CreateServer::max_connections`].
     pub fn max_connections(self, max_connections: usize) -> Self {
         self.with(|server| server.max_connections(max_connections))
+    }
+
+    /// [`CreateServer::idle_timeout`](crate::CreateServer::idle_timeout).
+    pub fn idle_timeout(self, timeout: Duration) -> Self {
+        self.with(|server| server.idle_timeout(timeout))
+    }
+
+    /// [`CreateServer::write_timeout`](crate::CreateServer::write_timeout).
+    pub fn write_timeout(self, timeout: Duration) -> Self {
+        self.with(|server| server.write_timeout(timeout))
+    }
+
+    /// [`CreateServer::max_write_buffer`](crate::CreateServer::max_write_buffer).
+    pub fn max_write_buffer(self, bytes: usize) -> Self {
+        self.with(|server| server.max_write_buffer(bytes))
     }
 
     fn with(mut self, change: impl FnOnce(CreateServer) -> CreateServer) -> Self {

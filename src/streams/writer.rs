@@ -13,9 +13,10 @@ use std::task::{Context, Poll};
 
 use crate::event_loop::running;
 use crate::streams::error::again;
+use crate::streams::reader::StreamReader;
 use crate::streams::state::StreamState;
 use crate::tasks::Waiting;
-use crate::transports::{Cause, Data, ExtraInfo, Transport};
+use crate::transports::{CloseReason, Data, Detached, ExtraInfo, Transport};
 
 /// The writing side of a stream. Mirrors `asyncio.StreamWriter`.
 ///
@@ -167,6 +168,42 @@ impl StreamWriter {
         self.transport.get_extra_info(key)
     }
 
+    /// Takes the socket out of the loop, with what was received and not read, and with what was
+    /// written and not taken by the system: for another loop, another thread or another library.
+    ///
+    /// Both halves of the stream are given up for it; a feeder that is kept sees the end. The
+    /// socket stays non-blocking. asyncio has no such method.
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// std::io::Write::write_all(&mut &theirs, b"hello world")?;
+    /// let detached = evloop::run(async {
+    ///     let (mut reader, writer) = evloop::open_unix_connection(ours).await?;
+    ///     assert_eq!(reader.readexactly(6).await?, b"hello ");
+    ///     writer.detach(reader)
+    /// })??;
+    /// assert_eq!(detached.unread, b"world");
+    /// let ours = UnixStream::from(detached.socket);
+    /// ours.set_nonblocking(false)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Transport::detach`], and `InvalidInput` if the two are not halves of one stream.
+    /// Both are dropped then, as ever: the connection is closed.
+    pub fn detach(self, reader: StreamReader) -> io::Result<Detached> {
+        if !Rc::ptr_eq(&self.state, reader.state()) {
+            let message = "the reader belongs to another stream";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let mut detached = self.transport.detach()?;
+        detached.unread = self.state.input.with(|input| input.buffer.take(usize::MAX));
+        Ok(detached)
+    }
+
     #[cold]
     fn poll_drain(
         &self,
@@ -184,13 +221,13 @@ impl StreamWriter {
         if let Some(error) = core.error() {
             return Poll::Ready(Err(again(&error)));
         }
-        match core.cause() {
-            // It waited for room, and `close` has sent everything meanwhile.
-            Some(Cause::Closed) if waiting.has_begun() => return Poll::Ready(Ok(())),
-            Some(Cause::Closed) => return Poll::Ready(Err(connection_lost())),
-            Some(Cause::Aborted | Cause::Failed) => {
+        match core.reason() {
+            Some(CloseReason::Aborted | CloseReason::LoopClosed) => {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
+            // It waited for room, and `close` has sent everything meanwhile.
+            Some(_) if waiting.has_begun() => return Poll::Ready(Ok(())),
+            Some(_) => return Poll::Ready(Err(connection_lost())),
             None => {}
         }
         if core.is_closing() && !*yielded {

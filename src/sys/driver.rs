@@ -58,6 +58,8 @@ pub(crate) trait Driver {
     ) -> io::Result<Box<dyn Listener>>;
     /// Takes a connected stream socket that somebody else made; it does not block from then on.
     fn adopt_stream(&mut self, id: SourceId, socket: OwnedFd) -> io::Result<Box<dyn Stream>>;
+    /// Lets go of a stream: its socket is open still, and nobody here hears of it any more.
+    fn release(&mut self, stream: Box<dyn Stream>) -> io::Result<OwnedFd>;
     /// Takes a socket that was bound elsewhere. Its path, if it has one, is never removed.
     fn adopt_listener(
         &mut self,
@@ -106,6 +108,10 @@ pub(crate) trait Stream {
     }
     /// Its descriptor, where it has one.
     fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+    /// Gives the descriptor away, if it has one; [`Driver::release`] ends its registration.
+    fn into_descriptor(self: Box<Self>) -> Option<OwnedFd> {
         None
     }
 }

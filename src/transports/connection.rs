@@ -19,8 +19,10 @@ use crate::event_loop::{Entry, ExceptionContext, LoopHandle, PanicError, Progres
 use crate::sansio::byte_queue;
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
+use crate::transports::close_reason::CloseReason;
 use crate::transports::contract::{EMPTY_BUFFER, Protocol, ProtocolSide, Transport};
-use crate::transports::core::{Cause, Core};
+use crate::transports::core::Core;
+use crate::transports::policies::Policies;
 use crate::transports::receiving::{RECEIVE_SIZE, Received};
 
 pub(crate) struct Connection {
@@ -48,6 +50,7 @@ pub(crate) struct Parts {
     /// What is known of the socket's readiness.
     pub(crate) ready: Readiness,
     pub(crate) owner: Option<Rc<dyn Owner>>,
+    pub(crate) policies: Policies,
 }
 
 impl Connection {
@@ -66,6 +69,7 @@ impl Connection {
                 parts.stream,
                 (parts.peer, parts.sock_name),
                 parts.ready,
+                parts.policies,
             );
             Self {
                 transport: Transport::new(core, weak.clone()),
@@ -79,6 +83,7 @@ impl Connection {
         let transport = connection.transport.clone();
         handle.insert(id, connection);
         handle.enqueue(id, Entry::Made);
+        transport.core().look_again();
         transport
     }
 
@@ -286,9 +291,10 @@ impl Connection {
     /// A call of the protocol has failed, and with it the connection.
     fn fatal(&self, handle: &LoopHandle, method: &'static str, fault: Fault) {
         let message = format!("Fatal error: protocol.{method}() call failed.");
-        self.report(handle, message, &fault);
+        let context = ExceptionContext::new(message).subject(CloseReason::HandlerFailed);
+        self.report(handle, context, &fault);
         let error = Arc::new(io::Error::other(fault));
-        self.core().lose(Cause::Failed, Some(error));
+        self.core().lose(CloseReason::HandlerFailed, Some(error));
     }
 
     /// Tells the protocol about its buffer; a panic is reported, and the connection goes on.
@@ -299,15 +305,16 @@ impl Connection {
         f: impl FnOnce(&mut dyn Protocol),
     ) {
         if let Some(Err(fault)) = self.enter(handle, f) {
-            self.report(handle, format!("protocol.{method}() failed"), &fault);
+            let message = format!("protocol.{method}() failed");
+            self.report(handle, ExceptionContext::new(message), &fault);
             if matches!(fault, Fault::Borrowed) {
-                self.core().lose(Cause::Aborted, None);
+                self.core().lose(CloseReason::Aborted, None);
             }
         }
     }
 
-    fn report(&self, handle: &LoopHandle, message: String, fault: &Fault) {
-        let context = ExceptionContext::new(message).subject(self.transport.clone());
+    fn report(&self, handle: &LoopHandle, context: ExceptionContext, fault: &Fault) {
+        let context = context.subject(self.transport.clone());
         handle.report(&match fault {
             Fault::Panic(error) => context.error(error.clone()),
             Fault::Borrowed | Fault::EmptyBuffer => context.error(fault.clone()),
@@ -371,6 +378,7 @@ impl Source for Connection {
             Entry::Begin => self.core().begin_reading(),
             Entry::Flow => self.tell(handle),
             Entry::Lost => self.lost(handle),
+            Entry::Deadline => self.core().look(handle),
             Entry::Readable | Entry::Writable => {}
         }
     }
@@ -398,7 +406,7 @@ impl Source for Connection {
     }
 
     fn abandon(self: Rc<Self>) {
-        self.core().abort();
+        self.core().abort(CloseReason::LoopClosed);
         drop(self.core().take_stream());
         drop(self.take_protocol());
     }

@@ -11,11 +11,13 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::event_loop::Agenda;
 use crate::sys::SourceId;
+use crate::transports::close_reason::CloseReason;
 use crate::transports::core::Core;
 
 /// Receives what happens on a connection. Mirrors `asyncio.Protocol`.
@@ -250,6 +252,17 @@ struct TransportInner {
     side: Weak<dyn ProtocolSide>,
 }
 
+/// A socket that was taken out of its transport, with everything that was on its way.
+#[derive(Debug)]
+pub struct Detached {
+    /// The socket. It does not block.
+    pub socket: OwnedFd,
+    /// What a stream had received, and nobody had read.
+    pub unread: Vec<u8>,
+    /// What was written, and the system had not taken.
+    pub unsent: Vec<u8>,
+}
+
 /// The end of the connection that holds the protocol.
 pub(crate) trait ProtocolSide {
     fn protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>>;
@@ -370,7 +383,7 @@ impl Transport {
     /// Closes the connection at once; what is not sent yet is lost, but for one attempt.
     /// `connection_lost` follows from the loop, with `None`. Mirrors `Transport.abort`.
     pub fn abort(&self) {
-        self.core().abort();
+        self.core().abort(CloseReason::Aborted);
     }
 
     /// Whether the connection is closing or closed. Mirrors `Transport.is_closing`.
@@ -392,6 +405,27 @@ impl Transport {
     /// Whether the transport is neither paused nor closing. Mirrors `Transport.is_reading`.
     pub fn is_reading(&self) -> bool {
         self.core().is_reading()
+    }
+
+    /// Takes the socket out of the loop: for another loop, another thread or another library.
+    ///
+    /// What was written and the system does not take at once comes with it. What was received the
+    /// protocol has had already; what nobody has received yet is still in the socket. For the
+    /// protocol the connection is over: `connection_lost(None)` follows, and the transport is a
+    /// husk. The socket stays non-blocking. [`StreamWriter::detach`](crate::StreamWriter::detach)
+    /// is the same for streams. asyncio has no such method.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` if the transport is closing or closed; `Unsupported` if there is no socket
+    /// below it; [`LoopClosed`](crate::LoopClosed) after the loop's end.
+    pub fn detach(&self) -> io::Result<Detached> {
+        let (socket, unsent) = self.core().detach()?;
+        Ok(Detached {
+            socket,
+            unread: Vec::new(),
+            unsent,
+        })
     }
 
     /// Sets the marks for flow control, in bytes: above `high` waiting bytes the protocol's

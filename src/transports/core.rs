@@ -8,17 +8,19 @@
 use std::cell::Cell;
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::event_loop::cells::{Part, Shared, Slot};
 use crate::event_loop::spares::Spares;
-use crate::event_loop::{Entry, WeakHandle};
+use crate::event_loop::{Entry, LoopClosed, WeakHandle};
 use crate::sansio::lifecycle::{Life, ReadSide, WriteSide};
 use crate::sansio::water_marks::{Flow, WaterMarks};
 use crate::sansio::write_buffer::WriteBuffer;
 use crate::sys::{Address, Credentials, Readiness, SourceId, Stream};
+use crate::transports::close_reason::CloseReason;
+use crate::transports::policies::{Policies, Vigil};
 
 pub(crate) struct Core {
     pub(super) handle: WeakHandle,
@@ -43,11 +45,15 @@ pub(crate) struct Core {
     /// What the protocol has to be told about writing, in order.
     pub(super) notices: Cell<[Option<Flow>; 2]>,
     /// Writes since the end of the connection.
-    pub(super) lost_writes: Cell<u32>,
+    pub(super) lost_writes: Cell<u16>,
     pub(super) marks: Cell<WaterMarks>,
+    /// The protocol was told to pause writing, or will be.
+    pub(super) write_paused: Cell<bool>,
     pub(super) socket: Shared<Socket>,
-    /// Why the connection ended, and the error if there was one; the first cause stays.
-    pub(super) cause: Cell<Option<Cause>>,
+    /// Why the connection ended, or will when everything is sent, and the error if there was one.
+    pub(super) reason: Cell<Option<CloseReason>>,
+    /// Only where the server has policies.
+    pub(super) vigil: Option<Box<Vigil>>,
     pub(super) error: Slot<Arc<io::Error>>,
 }
 
@@ -60,17 +66,6 @@ pub(super) struct Socket {
     pub(super) sock_name: Option<Rc<Address>>,
 }
 
-/// How a connection came to be over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// We closed it, or the peer did and we followed.
-    Closed,
-    /// `abort()`.
-    Aborted,
-    /// The system, or a protocol that panicked.
-    Failed,
-}
-
 impl Core {
     pub(crate) fn new(
         handle: WeakHandle,
@@ -78,7 +73,9 @@ impl Core {
         stream: Box<dyn Stream>,
         addresses: (Address, Option<Rc<Address>>),
         ready: Readiness,
+        policies: Policies,
     ) -> Self {
+        let vigil = policies.vigil(handle.agenda().now());
         let (peer, sock_name) = addresses;
         Self {
             handle,
@@ -96,12 +93,14 @@ impl Core {
             notices: Cell::new([None; 2]),
             lost_writes: Cell::new(0),
             marks: Cell::new(WaterMarks::default()),
+            write_paused: Cell::new(false),
             socket: Shared::new(Socket {
                 stream: Some(stream),
                 unsent: WriteBuffer::default(),
                 sock_name,
             }),
-            cause: Cell::new(None),
+            reason: Cell::new(None),
+            vigil,
             error: Slot::default(),
         }
     }
@@ -109,40 +108,72 @@ impl Core {
     // The end.
 
     pub(crate) fn close(&self) {
+        self.close_for(if self.has_ended() {
+            CloseReason::PeerEof
+        } else {
+            CloseReason::Closed
+        });
+    }
+
+    /// Closes for another reason than that somebody asked for it.
+    pub(crate) fn close_for(&self, reason: CloseReason) {
         self.send();
         let life = self.life.get();
         self.life.set(life.close(self.unsent() > 0));
-        if life == Life::Open && self.is_lost() {
-            self.queue_lost(Cause::Closed, None);
+        if life == Life::Open {
+            self.reason.set(Some(reason));
+            if self.is_lost() {
+                self.queue_lost(reason, None);
+            }
         }
     }
 
-    pub(crate) fn abort(&self) {
+    pub(crate) fn abort(&self, reason: CloseReason) {
         // One attempt; whether it works does not matter any more.
         let _ = self.try_send();
-        self.lose(Cause::Aborted, None);
+        self.lose(reason, None);
+    }
+
+    /// Takes the socket out, with what could not be sent. For the protocol the connection is over.
+    pub(crate) fn detach(&self) -> io::Result<(OwnedFd, Vec<u8>)> {
+        let handle = self.handle.upgrade().ok_or(LoopClosed)?;
+        self.send();
+        if self.is_closing() {
+            let message = "the transport is closing";
+            return Err(io::Error::new(io::ErrorKind::NotConnected, message));
+        }
+        let unsent = self.socket.with(|socket| socket.unsent.as_slice().to_vec());
+        let stream = match self.descriptor() {
+            Some(_) => self.take_stream(),
+            None => None,
+        };
+        let stream = stream.ok_or(io::ErrorKind::Unsupported)?;
+        let fd = handle.driver(|driver| driver.release(stream))?;
+        self.lose(CloseReason::Detached, None);
+        Ok((fd, unsent))
     }
 
     /// The system says that the connection is broken. Not worth a report: it happens.
     pub(crate) fn fail(&self, error: io::Error) {
         log::debug!("{}: {error}", self.peer);
-        self.lose(Cause::Failed, Some(Arc::new(error)));
+        self.lose(CloseReason::Reset, Some(Arc::new(error)));
     }
 
     /// Ends the connection at once; what is unsent is dropped. The first cause wins.
-    pub(crate) fn lose(&self, cause: Cause, error: Option<Arc<io::Error>>) {
+    pub(crate) fn lose(&self, reason: CloseReason, error: Option<Arc<io::Error>>) {
         let life = self.life.get();
         self.life.set(life.lose());
         if self.life.get() != life {
-            self.queue_lost(cause, error);
+            self.queue_lost(reason, error);
         }
     }
 
     /// The life has just become `Ending`: `connection_lost` is an entry of its own in the queue.
-    pub(super) fn queue_lost(&self, cause: Cause, error: Option<Arc<io::Error>>) {
+    pub(super) fn queue_lost(&self, reason: CloseReason, error: Option<Arc<io::Error>>) {
+        self.look_no_more();
         self.notices.set([None; 2]);
         self.passed_on.set(Part::NONE);
-        self.cause.set(Some(cause));
+        self.reason.set(Some(reason));
         if let Some(error) = error {
             drop(self.error.put(error));
         }
@@ -172,9 +203,9 @@ impl Core {
         self.socket.with(|socket| socket.stream.take())
     }
 
-    /// How the connection came to be over, if it is.
-    pub(crate) fn cause(&self) -> Option<Cause> {
-        self.cause.get()
+    /// Why the connection is over, if it is.
+    pub(crate) fn reason(&self) -> Option<CloseReason> {
+        self.reason.get().filter(|_| self.is_lost())
     }
 
     /// The error that ended it, which `connection_lost` is told.

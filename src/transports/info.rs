@@ -5,6 +5,7 @@
 //! stays known after the end of the connection. asyncio's counterpart: `get_extra_info(name)`.
 
 use crate::sys::{Address, Credentials};
+use crate::transports::close_reason::CloseReason;
 use crate::transports::contract::{ExtraInfo, Transport};
 
 /// The peer's address, as accept or connect returned it. asyncio's key `peername`.
@@ -58,5 +59,27 @@ impl ExtraInfo for PeerCredentials {
 
     fn look_up(self, transport: &Transport) -> Option<Credentials> {
         transport.core().peer_credentials()
+    }
+}
+
+/// Why the connection is over; nothing before that. asyncio has no such key.
+///
+/// ```
+/// use evloop::{CloseReason, ClosedBecause, StreamReader, StreamWriter};
+///
+/// fn tell(writer: &StreamWriter) {
+///     if writer.get_extra_info(ClosedBecause) == Some(CloseReason::IdleTimeout) {
+///         println!("nobody spoke");
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ClosedBecause;
+
+impl ExtraInfo for ClosedBecause {
+    type Value = CloseReason;
+
+    fn look_up(self, transport: &Transport) -> Option<CloseReason> {
+        transport.core().reason()
     }
 }

@@ -7,14 +7,18 @@
 //! callback is called from inside a method of the transport. asyncio's counterpart: `transports`,
 //! `protocols` and `_SelectorTransport`.
 
+mod close_reason;
 mod connection;
 mod contract;
 mod core;
 mod info;
+mod policies;
 mod receiving;
 mod sending;
+mod watching;
 
+pub use self::close_reason::CloseReason;
 pub(crate) use self::connection::{Connection, Owner, Parts};
-pub use self::contract::{BufferedProtocol, Data, ExtraInfo, Protocol, Transport};
-pub(crate) use self::core::Cause;
-pub use self::info::{PeerCredentials, PeerName, SockName};
+pub use self::contract::{BufferedProtocol, Data, Detached, ExtraInfo, Protocol, Transport};
+pub use self::info::{ClosedBecause, PeerCredentials, PeerName, SockName};
+pub(crate) use self::policies::Policies;

@@ -122,6 +122,7 @@ impl Core {
                     }
                     Ok(n) => {
                         self.note_usual(n, n == room);
+                        self.watch_received();
                         let short = n < room && stream.short_read_drains();
                         if short && !self.ready.get().says(Readiness::BEYOND) {
                             self.forget(Readiness::READ);

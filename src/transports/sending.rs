@@ -14,7 +14,8 @@ use crate::event_loop::spares::Spares;
 use crate::sansio::lifecycle::{Life, WriteSide};
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Readiness, Stream};
-use crate::transports::core::{Cause, Core, Socket};
+use crate::transports::close_reason::CloseReason;
+use crate::transports::core::{Core, Socket};
 
 impl Core {
     /// Accepts bytes.
@@ -32,7 +33,8 @@ impl Core {
     pub(crate) fn writelines(&self, pieces: &[&[u8]]) {
         let size = pieces.iter().map(|piece| piece.len()).sum();
         self.accept(size, || {
-            pieces.iter().try_for_each(|piece| self.append(piece))
+            let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
+            pieces.try_for_each(|piece| self.append(piece))
         });
     }
 
@@ -117,7 +119,7 @@ impl Core {
             self.shut_down_write();
         }
         if self.life.get() != life {
-            self.queue_lost(Cause::Closed, None);
+            self.queue_lost(self.reason.get().unwrap_or(CloseReason::Closed), None);
         }
     }
 
@@ -186,6 +188,7 @@ impl Core {
         if sent < bytes.len() {
             self.forget(Readiness::WRITE);
         }
+        self.watch_sent(sent, sent == bytes.len());
         Ok(sent)
     }
 
@@ -224,7 +227,7 @@ impl Core {
         let flow = if self.is_lost() {
             None
         } else {
-            marks.reevaluate(self.unsent())
+            marks.reevaluate(self.is_write_paused(), self.unsent())
         };
         self.marks.set(marks);
         self.tell(flow);
@@ -244,18 +247,16 @@ impl Core {
 
     /// Whether `drain` has nothing to look at: open, not paused, and not above the high mark.
     pub(crate) fn is_calm(&self) -> bool {
-        let marks = self.marks.get();
-        !self.is_closing() && !marks.is_paused() && self.unsent() <= marks.high()
+        !self.is_closing() && !self.is_congested()
     }
 
     /// Whether `drain` has to look closer: above the high mark, or paused.
     pub(crate) fn is_congested(&self) -> bool {
-        let marks = self.marks.get();
-        marks.is_paused() || self.unsent() > marks.high()
+        self.is_write_paused() || self.unsent() > self.marks.get().high()
     }
 
     pub(crate) fn is_write_paused(&self) -> bool {
-        self.marks.get().is_paused()
+        self.write_paused.get()
     }
 
     pub(crate) fn eof_asked(&self) -> bool {
@@ -270,20 +271,17 @@ impl Core {
     /// After a send that a writable event caused: have the waiting bytes fallen far enough?
     pub(crate) fn note_drained(&self) {
         if !self.is_lost() {
-            let mut marks = self.marks.get();
-            let flow = marks.drained(self.unsent());
-            self.marks.set(marks);
-            self.tell(flow);
+            let marks = self.marks.get();
+            self.tell(marks.drained(self.is_write_paused(), self.unsent()));
         }
     }
 
     /// Compares with the high mark, if the system has said that it would block.
     fn compare(&self, size: usize) {
         if !self.may_send() {
-            let mut marks = self.marks.get();
-            let flow = marks.filled(size);
-            self.marks.set(marks);
-            self.tell(flow);
+            self.watch_unsent(size);
+            let marks = self.marks.get();
+            self.tell(marks.filled(self.is_write_paused(), size));
         }
     }
 
@@ -291,6 +289,9 @@ impl Core {
     /// cancel out. A pause and the resume after it are both told: a `drain` may have begun to
     /// wait in between, and the resume is what wakes it.
     fn tell(&self, flow: Option<Flow>) {
+        if let Some(flow) = flow {
+            self.write_paused.set(flow == Flow::Pause);
+        }
         self.notices.set(match (self.notices.get(), flow) {
             (notices, None) => notices,
             ([Some(Flow::Resume), None], Some(Flow::Pause)) => [None, None],
@@ -342,4 +343,4 @@ const COLLECTED: usize = 2 * 1024;
 /// what else the step may write.
 const KEPT_WHOLE: usize = 512;
 /// asyncio's `LOG_THRESHOLD_FOR_CONNLOST_WRITES`.
-const LOST_WRITES_BEFORE_WARNING: u32 = 5;
+const LOST_WRITES_BEFORE_WARNING: u16 = 5;

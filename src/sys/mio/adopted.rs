@@ -87,23 +87,27 @@ pub(crate) fn adopt_listener(
 
 /// A socket whose registration would outlive it, if somebody else has it open as well.
 struct Adopted<S> {
+    /// First, so that it goes before the socket is closed.
+    registration: Registration,
     socket: S,
+}
+
+struct Registration {
     fd: RawFd,
     registry: Rc<Registry>,
 }
 
 impl<S> Adopted<S> {
     fn new(registry: &Rc<Registry>, fd: RawFd, socket: S) -> Self {
+        let registry = Rc::clone(registry);
         Self {
+            registration: Registration { fd, registry },
             socket,
-            fd,
-            registry: Rc::clone(registry),
         }
     }
 }
 
-/// Runs before the socket in it is closed.
-impl<S> Drop for Adopted<S> {
+impl Drop for Registration {
     fn drop(&mut self) {
         // It was perhaps not registered yet.
         let _ = self.registry.deregister(&mut SourceFd(&self.fd));
@@ -112,7 +116,7 @@ impl<S> Drop for Adopted<S> {
 
 impl<S: Stream> Stream for Adopted<S> {
     fn descriptor(&self) -> Option<RawFd> {
-        Some(self.fd)
+        Some(self.registration.fd)
     }
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -150,11 +154,20 @@ impl<S: Stream> Stream for Adopted<S> {
     fn peer_credentials(&self) -> Option<Credentials> {
         self.socket.peer_credentials()
     }
+
+    fn into_descriptor(self: Box<Self>) -> Option<OwnedFd> {
+        let Self {
+            registration,
+            socket,
+        } = *self;
+        drop(registration);
+        Box::new(socket).into_descriptor()
+    }
 }
 
 impl<S: Listener> Listener for Adopted<S> {
     fn descriptor(&self) -> Option<RawFd> {
-        Some(self.fd)
+        Some(self.registration.fd)
     }
 
     fn listen(&self) -> io::Result<()> {

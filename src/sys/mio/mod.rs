@@ -16,12 +16,13 @@ mod watch;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event as MioEvent;
+use mio::unix::SourceFd;
 use mio::{Events, Poll, Registry, Waker};
 
 pub use self::lent::Acceptor;
@@ -127,6 +128,13 @@ impl Driver for MioDriver {
 
     fn adopt_stream(&mut self, id: SourceId, socket: OwnedFd) -> io::Result<Box<dyn Stream>> {
         adopted::adopt_stream(&self.registry, id, socket)
+    }
+
+    fn release(&mut self, stream: Box<dyn Stream>) -> io::Result<OwnedFd> {
+        let fd = stream.into_descriptor().ok_or(io::ErrorKind::Unsupported)?;
+        // One that was adopted has done so itself.
+        let _ = self.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        Ok(fd)
     }
 
     fn adopt_listener(

@@ -10,7 +10,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use mio::net::{TcpListener, TcpStream};
@@ -77,6 +77,10 @@ impl Stream for TcpConnection {
 
     fn descriptor(&self) -> Option<RawFd> {
         Some(self.0.as_raw_fd())
+    }
+
+    fn into_descriptor(self: Box<Self>) -> Option<OwnedFd> {
+        Some(self.0.into())
     }
 }
 

@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
@@ -78,6 +78,10 @@ impl Stream for UnixConnection {
 
     fn descriptor(&self) -> Option<RawFd> {
         Some(self.0.as_raw_fd())
+    }
+
+    fn into_descriptor(self: Box<Self>) -> Option<OwnedFd> {
+        Some(self.0.into())
     }
 }
 

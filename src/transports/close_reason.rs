@@ -1,0 +1,103 @@
+//! Why a connection is over, in one word.
+//!
+//! Owns: [`CloseReason`]. Why: an error says what the
+//! system said, and many ends have no error at all; whoever runs a server wants to count them.
+//! Invariants: a connection has one reason, the first that ended it; an end that is our own policy
+//! is an error as well, which holds its reason. asyncio's counterpart: none; it has the exception
+//! of `connection_lost`, and `None` for everything that is nobody's fault.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Why a connection is over.
+///
+/// A transport is asked with [`ClosedBecause`](crate::ClosedBecause); a report to the exception handler has it as a
+/// subject (`context.get::<CloseReason>()`), a
+/// [`ShutdownReport`](crate::ShutdownReport) one for each connection. Where `connection_lost` is
+/// told an error, [`of`](Self::of) finds the reason in it.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// We closed it, and everything was sent: `close()`, or a writer that was dropped.
+    Closed,
+    /// The peer ended its side, and then we closed ours.
+    PeerEof,
+    /// The peer reset it, or it broke in another way; the error says how.
+    Reset,
+    /// No byte came or went for the server's `idle_timeout`.
+    IdleTimeout,
+    /// The peer took nothing of what was to be sent for the server's `write_timeout`.
+    WriteTimeout,
+    /// More waited to be sent than the server's `max_write_buffer`.
+    WriteBufferFull,
+    /// `abort()`.
+    Aborted,
+    /// A protocol's method panicked, or the callback of a stream server failed.
+    HandlerFailed,
+    /// The socket was taken out, by `detach()`.
+    Detached,
+    /// The event loop was closed.
+    LoopClosed,
+}
+
+impl CloseReason {
+    /// The reason behind the error of `connection_lost`, of a read or of a drain: the one that it
+    /// holds, or [`Reset`](Self::Reset) for the system's own. For an error that holds something
+    /// else (a panic) [`HandlerFailed`](Self::HandlerFailed). What was no error there (an end, a
+    /// `close()`) has its reason with the transport only.
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use evloop::CloseReason;
+    ///
+    /// let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+    /// assert_eq!(CloseReason::of(&reset), CloseReason::Reset);
+    /// let idle = io::Error::new(io::ErrorKind::TimedOut, CloseReason::IdleTimeout);
+    /// assert_eq!(CloseReason::of(&idle), CloseReason::IdleTimeout);
+    /// ```
+    pub fn of(error: &io::Error) -> Self {
+        let Some(inner) = error.get_ref() else {
+            let of_the_system = error.raw_os_error().is_some();
+            return match error.kind() {
+                io::ErrorKind::ConnectionAborted if !of_the_system => Self::Aborted,
+                _ => Self::Reset,
+            };
+        };
+        // What is reported more than once is shared.
+        if let Some(shared) = inner.downcast_ref::<Arc<io::Error>>() {
+            return Self::of(shared);
+        }
+        inner.downcast_ref().copied().unwrap_or(Self::HandlerFailed)
+    }
+
+    /// The error that `connection_lost` is told where a policy of ours is the reason.
+    pub(crate) fn into_error(self) -> io::Error {
+        let kind = match self {
+            Self::IdleTimeout | Self::WriteTimeout => io::ErrorKind::TimedOut,
+            _ => io::ErrorKind::ConnectionAborted,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::PeerEof => "ended by the peer",
+            Self::Reset => "the connection broke",
+            Self::IdleTimeout => "idle for too long",
+            Self::WriteTimeout => "the peer took nothing for too long",
+            Self::WriteBufferFull => "too much waited to be sent",
+            Self::Aborted => "aborted",
+            Self::HandlerFailed => "the handler failed",
+            Self::Detached => "the socket was taken out",
+            Self::LoopClosed => "the event loop was closed",
+        })
+    }
+}
+
+impl Error for CloseReason {}

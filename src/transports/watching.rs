@@ -1,0 +1,89 @@
+//! A connection under the policies of its server.
+//!
+//! Owns: how a [`Core`] keeps its vigil. Why: the transport is where bytes are seen to come and go,
+//! so no handler has to help, and none can forget it. Invariants: at most one timer for each
+//! connection, which is not moved by bytes: when it fires, it is asked what has happened since;
+//! none is left when the connection is over. asyncio's counterpart: none.
+
+use std::sync::Arc;
+
+use crate::event_loop::{Entry, LoopHandle};
+use crate::transports::close_reason::CloseReason;
+use crate::transports::core::Core;
+
+impl Core {
+    /// Bytes have come.
+    #[inline]
+    pub(super) fn watch_received(&self) {
+        if let Some(vigil) = &self.vigil {
+            vigil.note_active(self.handle.agenda().now());
+        }
+    }
+
+    /// Bytes were offered to the system, which took so many.
+    #[inline]
+    pub(super) fn watch_sent(&self, sent: usize, all: bool) {
+        if let Some(vigil) = &self.vigil {
+            vigil.note_sent(self.handle.agenda().now(), sent, all);
+            if !all {
+                self.look_again();
+            }
+        }
+    }
+
+    /// So many bytes wait since the system would block.
+    pub(super) fn watch_unsent(&self, unsent: usize) {
+        let vigil = self.vigil.as_ref();
+        if vigil.is_some_and(|vigil| vigil.is_too_much(unsent)) {
+            self.break_off(CloseReason::WriteBufferFull);
+        }
+    }
+
+    /// The time has come to look at it.
+    pub(crate) fn look(&self, handle: &LoopHandle) {
+        let Some(vigil) = self.vigil.as_ref().filter(|_| !self.is_lost()) else {
+            return;
+        };
+        vigil.timer.set(None);
+        let now = handle.time();
+        if !self.is_closing() && !self.is_reading() {
+            // The peer may have spoken, and it is we who do not listen.
+            vigil.note_active(now);
+        }
+        match vigil.judge(now) {
+            Some(reason) => self.break_off(reason),
+            None => self.look_again(),
+        }
+    }
+
+    /// Sees to it that a timer fires in time.
+    pub(super) fn look_again(&self) {
+        let Some(vigil) = &self.vigil else {
+            return;
+        };
+        let Some(deadline) = vigil.deadline() else {
+            return;
+        };
+        let timer = vigil.timer.get();
+        if timer.is_some_and(|timer| timer.when() <= deadline) {
+            return;
+        }
+        self.look_no_more();
+        if let Some(handle) = self.handle.upgrade() {
+            let timer = handle.arm_entry(deadline, self.id, Entry::Deadline);
+            vigil.timer.set(Some(timer));
+        }
+    }
+
+    /// Takes the timer back.
+    pub(super) fn look_no_more(&self) {
+        let timer = self.vigil.as_ref().and_then(|vigil| vigil.timer.take());
+        if let (Some(timer), Some(handle)) = (timer, self.handle.upgrade()) {
+            handle.disarm(timer);
+        }
+    }
+
+    fn break_off(&self, reason: CloseReason) {
+        self.lose(reason, Some(Arc::new(reason.into_error())));
+    }
+}

@@ -1,0 +1,330 @@
+//! What a server demands of its connections, and the one word for why a connection is over.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use evloop::{
+    CloseReason, ClosedBecause, CreateServer, ExceptionContext, Server, StreamReader, StreamWriter,
+    Transport, create_server, get_running_loop, start_server,
+};
+
+use crate::common::trace::Trace;
+use crate::common::{Peer, in_thread, run, turns};
+use crate::probe::{Call, Probe, block, connected};
+
+const SHORT: Duration = Duration::from_millis(50);
+const ANYWHERE: (&str, u16) = ("127.0.0.1", 0);
+
+/// A server whose connections write down why they are over, and their transports.
+async fn watched(
+    trace: &Trace,
+    terms: impl FnOnce(CreateServer) -> CreateServer,
+    reaction: impl FnMut(&Call<'_>, &Transport) + Clone + 'static,
+) -> (Server, Rc<RefCell<Vec<Transport>>>) {
+    let transports = Rc::new(RefCell::new(Vec::new()));
+    let (trace, all) = (trace.clone(), Rc::clone(&transports));
+    let factory = move || {
+        let (all, inner, mut reaction) = (Rc::clone(&all), trace.clone(), reaction.clone());
+        Probe::new(&trace).doing(move |call, transport| {
+            match call {
+                Call::Made => all.borrow_mut().push(transport.clone()),
+                Call::Lost(error) => {
+                    let told = error.as_ref().map(|error| CloseReason::of(error));
+                    let reason = transport.get_extra_info(ClosedBecause);
+                    inner.say(format!("because {reason:?}, told {told:?}"));
+                }
+                _ => {}
+            }
+            reaction(call, transport);
+        })
+    };
+    let server = terms(create_server(factory, ANYWHERE)).await.unwrap();
+    (server, transports)
+}
+
+fn connect(server: &Server) -> Peer {
+    Peer::connect(server.sockets()[0].as_inet().unwrap())
+}
+
+fn nothing(_: &Call<'_>, _: &Transport) {}
+
+#[test]
+fn a_connection_on_which_nothing_happens_is_ended() {
+    run(async {
+        let trace = Trace::default();
+        let (server, _) = watched(&trace, |server| server.idle_timeout(SHORT), nothing).await;
+        let peer = connect(&server);
+        trace.until_count("made", 1).await;
+        assert_eq!(in_thread(move || peer.receive_all()).await, b"");
+        let because = "because Some(IdleTimeout), told Some(IdleTimeout)";
+        trace.until(because).await;
+        assert_eq!(trace, ["made", "lost TimedOut", because]);
+    });
+}
+
+/// The peer may have spoken meanwhile, and it is we who do not listen.
+#[test]
+fn time_in_which_reading_is_paused_is_not_idle() {
+    run(async {
+        let trace = Trace::default();
+        let mut first = true;
+        let pause_the_first = move |call: &Call<'_>, transport: &Transport| {
+            if matches!(call, Call::Data(b"pause")) && first {
+                transport.pause_reading();
+                first = false;
+            }
+        };
+        let (server, transports) =
+            watched(&trace, |server| server.idle_timeout(SHORT), pause_the_first).await;
+        let paused = connect(&server);
+        paused.send(b"pause");
+        trace.until("data pause").await;
+        for n in 1..4 {
+            let _idle = connect(&server);
+            trace.until_count("lost TimedOut", n).await;
+        }
+        assert!(!transports.borrow()[0].is_closing());
+        transports.borrow()[0].resume_reading();
+        trace.until_count("lost TimedOut", 4).await;
+        drop(paused);
+    });
+}
+
+#[test]
+fn a_peer_that_takes_nothing_for_too_long_is_left() {
+    run(async {
+        let trace = Trace::default();
+        let write_much = |call: &Call<'_>, transport: &Transport| {
+            if let Call::Made = call {
+                block(transport);
+            }
+        };
+        let (server, transports) =
+            watched(&trace, |server| server.write_timeout(SHORT), write_much).await;
+        let peer = connect(&server);
+        let because = "because Some(WriteTimeout), told Some(WriteTimeout)";
+        trace.until(because).await;
+        assert_eq!(transports.borrow()[0].get_write_buffer_size(), 0);
+        drop(peer);
+    });
+}
+
+/// Also when it was closed, and waits only for what is left.
+#[test]
+fn a_closing_connection_has_its_write_timeout_too() {
+    run(async {
+        let trace = Trace::default();
+        let write_and_close = |call: &Call<'_>, transport: &Transport| {
+            if let Call::Made = call {
+                block(transport);
+                transport.close();
+            }
+        };
+        let (server, _) = watched(
+            &trace,
+            |server| server.write_timeout(SHORT),
+            write_and_close,
+        )
+        .await;
+        let peer = connect(&server);
+        trace
+            .until("because Some(WriteTimeout), told Some(WriteTimeout)")
+            .await;
+        drop(peer);
+    });
+}
+
+#[test]
+fn a_connection_with_nothing_to_send_has_no_write_timeout() {
+    run(async {
+        let trace = Trace::default();
+        let answer = |call: &Call<'_>, transport: &Transport| {
+            if let Call::Data(data) = call {
+                transport.write(data);
+            }
+        };
+        let timeouts = |server: CreateServer| server.write_timeout(SHORT).idle_timeout(4 * SHORT);
+        let (server, _) = watched(&trace, timeouts, answer).await;
+        let peer = connect(&server);
+        peer.send(b"hello");
+        trace
+            .until("because Some(IdleTimeout), told Some(IdleTimeout)")
+            .await;
+        assert_eq!(peer.receive_all(), b"hello");
+    });
+}
+
+#[test]
+fn whoever_lets_too_much_wait_loses_the_connection() {
+    const MOST: usize = 1024 * 1024;
+    run(async {
+        let trace = Trace::default();
+        let flood = |call: &Call<'_>, transport: &Transport| {
+            if let Call::Made = call {
+                let chunk = [b'-'; 64 * 1024];
+                // More than any system takes at once.
+                for _ in 0..1024 {
+                    transport.write(&chunk);
+                    assert!(transport.get_write_buffer_size() <= MOST);
+                }
+            }
+        };
+        let (server, _) = watched(&trace, |server| server.max_write_buffer(MOST), flood).await;
+        let peer = connect(&server);
+        let because = "because Some(WriteBufferFull), told Some(WriteBufferFull)";
+        trace.until(because).await;
+        assert!(trace.lines().contains(&"lost ConnectionAborted".to_owned()));
+        drop(peer);
+    });
+}
+
+#[test]
+fn a_stream_s_reads_and_drains_report_the_policy() {
+    run(async {
+        let trace = Trace::default();
+        let inner = trace.clone();
+        let handler = move |mut reader: StreamReader, writer: StreamWriter| {
+            let trace = inner.clone();
+            async move {
+                let error = reader.read(1).await.unwrap_err();
+                trace.say(format!("read {:?}", CloseReason::of(&error)));
+                let error = writer.drain().await.unwrap_err();
+                trace.say(format!("drain {:?}", CloseReason::of(&error)));
+                let error = writer.wait_closed().await.unwrap_err();
+                trace.say(format!("closed {:?}", CloseReason::of(&error)));
+            }
+        };
+        let server = start_server(handler, ANYWHERE).idle_timeout(SHORT);
+        let server = server.await.unwrap();
+        let _peer = connect(&server);
+        trace.until("closed IdleTimeout").await;
+        let expected = [
+            "read IdleTimeout",
+            "drain IdleTimeout",
+            "closed IdleTimeout",
+        ];
+        assert_eq!(trace, expected);
+    });
+}
+
+#[test]
+fn a_time_of_zero_is_refused_by_its_name() {
+    run(async {
+        let server = || create_server(|| Probe::new(&Trace::default()), ANYWHERE);
+        let zero = Duration::ZERO;
+        for (server, name) in [
+            (server().idle_timeout(zero), "idle_timeout"),
+            (server().write_timeout(zero), "write_timeout"),
+        ] {
+            let error = server.await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+    });
+}
+
+/// A time that the clock cannot tell never comes.
+#[test]
+fn endless_times_are_no_times() {
+    run(async {
+        let trace = Trace::default();
+        let endless = |server: CreateServer| {
+            server
+                .idle_timeout(Duration::MAX)
+                .write_timeout(Duration::MAX)
+                .max_write_buffer(usize::MAX)
+        };
+        let (server, transports) = watched(&trace, endless, nothing).await;
+        let peer = connect(&server);
+        trace.until_count("made", 1).await;
+        block(&transports.borrow()[0]);
+        turns(5).await;
+        assert_eq!(trace, ["made"]);
+        drop(peer);
+    });
+}
+
+// The one word.
+
+/// What a transport says when it is over because of `end`.
+async fn reason_of(end: impl FnOnce(&Transport, Peer)) -> Option<CloseReason> {
+    let trace = Trace::default();
+    let (transport, peer) = connected(telling_its_end(&trace)).await;
+    turns(2).await;
+    assert_eq!(transport.get_extra_info(ClosedBecause), None);
+    end(&transport, peer);
+    trace.until("over").await;
+    transport.get_extra_info(ClosedBecause)
+}
+
+fn telling_its_end(trace: &Trace) -> Probe {
+    let inner = trace.clone();
+    Probe::new(trace).doing(move |call, _| {
+        if let Call::Lost(_) = call {
+            inner.say("over");
+        }
+    })
+}
+
+#[test]
+fn each_end_has_its_reason() {
+    run(async {
+        let closed = reason_of(|transport, _peer| transport.close()).await;
+        assert_eq!(closed, Some(CloseReason::Closed));
+        let aborted = reason_of(|transport, _| transport.abort()).await;
+        assert_eq!(aborted, Some(CloseReason::Aborted));
+        let ended = reason_of(|_, peer| peer.finish()).await;
+        assert_eq!(ended, Some(CloseReason::PeerEof));
+        let reset = reason_of(|_, peer| peer.reset()).await;
+        assert_eq!(reset, Some(CloseReason::Reset));
+        let detached = reason_of(|transport, _| drop(transport.detach().unwrap())).await;
+        assert_eq!(detached, Some(CloseReason::Detached));
+    });
+}
+
+#[test]
+fn a_close_that_waits_is_not_over_yet_and_a_reset_meanwhile_is_the_reason() {
+    run(async {
+        let trace = Trace::default();
+        let (transport, peer) = connected(telling_its_end(&trace)).await;
+        block(&transport);
+        transport.close();
+        assert_eq!(transport.get_extra_info(ClosedBecause), None);
+        peer.reset();
+        trace.until("over").await;
+        let reason = transport.get_extra_info(ClosedBecause);
+        assert_eq!(reason, Some(CloseReason::Reset));
+    });
+}
+
+#[test]
+fn a_failed_handler_is_the_reason_also_in_the_report() {
+    run(async {
+        let trace = Trace::default();
+        let inner = trace.clone();
+        let handle = get_running_loop().unwrap();
+        handle.set_exception_handler(move |_, context: &ExceptionContext| {
+            inner.say(format!("report {:?}", context.get::<CloseReason>()));
+        });
+        // A callback that fails.
+        let handler = |_reader: StreamReader, _writer: StreamWriter| async {
+            Err::<(), _>(io::Error::other("expected by this test"))
+        };
+        let server = start_server(handler, ANYWHERE).await.unwrap();
+        let peer = connect(&server);
+        assert_eq!(in_thread(move || peer.receive_all()).await, b"");
+        trace.until("report Some(HandlerFailed)").await;
+        // A protocol that panics.
+        let (transport, peer) = connected(Probe::new(&Trace::default()).doing(|call, _| {
+            assert!(!matches!(call, Call::Data(_)), "expected by this test");
+        }))
+        .await;
+        peer.send(b"!");
+        trace.until_count("report Some(HandlerFailed)", 2).await;
+        turns(2).await;
+        let reason = transport.get_extra_info(ClosedBecause);
+        assert_eq!(reason, Some(CloseReason::HandlerFailed));
+    });
+}
