@@ -298,15 +298,15 @@ impl ConnectOptions {
     /// What cannot be meant, before anything is done.
     fn check(&self, endpoint: &Endpoint) -> io::Result<()> {
         let message = if endpoint.hosts().is_empty() || endpoint.hosts().contains(&Host::Any) {
-            format!("host and port was not specified and no sock specified: {endpoint:?}")
+            "host and port was not specified and no sock specified"
         } else if self.hints.proto == Proto::Udp {
-            "proto: a connection is a stream, and UDP has none".to_owned()
+            "proto: a connection is a stream, and UDP has none"
         } else if self
             .local_addr
             .as_ref()
             .is_some_and(|local| local.hosts().is_empty())
         {
-            "local_addr: no address".to_owned()
+            "local_addr: no address"
         } else {
             return Ok(());
         };

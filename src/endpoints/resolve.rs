@@ -1,7 +1,7 @@
 //! From hosts to addresses, without making the loop's thread wait.
 //!
-//! Owns: [`look_up`], [`resolve_all`] and [`resolve_for`]. Why: the system's resolver blocks, so it is asked on the
-//! loop's executor, unless the loop has a resolver of its own. Invariants: a literal never touches
+//! Owns: [`look_up`], [`resolve_each`], [`resolve_all`] and [`resolve_for`]. Why: the system's
+//! resolver blocks, so it is asked on the loop's executor, unless the loop has a resolver of its own. Invariants: a literal never touches
 //! either; an answer that comes when nobody waits any more is dropped. asyncio's counterpart:
 //! `_ensure_resolved`, and what `loop.getaddrinfo` does.
 
@@ -53,7 +53,7 @@ pub(crate) async fn look_up(handle: &LoopHandle, query: Query) -> io::Result<Vec
 }
 
 /// The addresses of a name for streams: at least one.
-pub(crate) async fn resolve(
+async fn resolve(
     handle: &LoopHandle,
     host: &str,
     port: u16,
@@ -103,22 +103,31 @@ pub(crate) async fn resolve_for(
     first.ok_or_else(|| unresolved(host, nothing_found()))
 }
 
-/// The addresses of all hosts, whose names are looked up side by side.
+/// The addresses of all hosts.
 pub(crate) async fn resolve_all(
     handle: &LoopHandle,
     endpoint: &Endpoint,
     hints: Hints,
 ) -> Resolved {
-    let hosts = endpoint.hosts().iter();
-    let answers = hosts.map(|host| Box::pin(addresses_of(handle, host, endpoint.port(), hints)));
     let mut resolved = Resolved::default();
-    for answer in side_by_side(answers.collect()).await {
+    for answer in resolve_each(handle, endpoint, hints).await {
         match answer {
             Ok(addresses) => resolved.addresses.extend(addresses),
             Err(error) => resolved.errors.push(error),
         }
     }
     resolved
+}
+
+/// The addresses of each host, in their order. Names are looked up side by side.
+pub(crate) async fn resolve_each(
+    handle: &LoopHandle,
+    endpoint: &Endpoint,
+    hints: Hints,
+) -> Vec<Result<Vec<SocketAddr>, EndpointError>> {
+    let hosts = endpoint.hosts().iter();
+    let answers = hosts.map(|host| Box::pin(addresses_of(handle, host, endpoint.port(), hints)));
+    side_by_side(answers.collect()).await
 }
 
 async fn addresses_of(

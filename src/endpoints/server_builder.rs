@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,11 +19,12 @@ use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::listening::Listening;
 use crate::endpoints::reserved::Reserved;
-use crate::endpoints::resolve::{Hints, resolve};
+use crate::endpoints::resolve::{Hints, resolve_each};
 use crate::endpoints::server::{ProtocolFactory, Server};
 use crate::endpoints::terms::Terms;
 use crate::event_loop::{LoopHandle, Source};
-use crate::sys::{Address, ListenOptions, Listener};
+use crate::sys::netdb::AI_PASSIVE;
+use crate::sys::{Address, Family, ListenOptions, Listener};
 use crate::transports::Protocol;
 
 /// Serves `endpoint` with a protocol from `factory` for each connection. Mirrors
@@ -35,8 +36,8 @@ use crate::transports::Protocol;
 /// # Errors
 ///
 /// An [`EndpointError`], as `io::Error`: an address is taken or not ours, a name has no address.
-/// `InvalidInput` where there is no host, no connection is allowed, or an existing socket is
-/// connected. [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
+/// `InvalidInput` where there is no host, no connection is allowed, a literal is not of the
+/// [`family`](CreateServer::family), or an existing socket is connected. [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
 ///
 /// ```
 /// use evloop::{Protocol, Transport, create_server};
@@ -71,6 +72,10 @@ pub fn create_server<P: Protocol>(
     CreateServer {
         factory: Box::new(move || Rc::new(RefCell::new(factory()))),
         endpoint: endpoint.into(),
+        hints: Hints {
+            flags: AI_PASSIVE,
+            ..Hints::default()
+        },
         options: ListenOptions {
             backlog: DEFAULT_BACKLOG,
             reuse_address: true,
@@ -105,6 +110,7 @@ impl LoopHandle {
 pub struct CreateServer {
     factory: ProtocolFactory,
     endpoint: Endpoint,
+    hints: Hints,
     options: ListenOptions,
     start_serving: bool,
     terms: Terms,
@@ -112,6 +118,19 @@ pub struct CreateServer {
 }
 
 impl CreateServer {
+    /// Only addresses of this family. A literal of another one is an error.
+    pub fn family(mut self, family: Family) -> Self {
+        self.hints.family = family;
+        self
+    }
+
+    /// What else the resolver is told of names: the `AI_…` of [`netdb`](crate::netdb), joined by
+    /// `|`; `AI_PASSIVE` by default.
+    pub fn flags(mut self, flags: i32) -> Self {
+        self.hints.flags = flags;
+        self
+    }
+
     /// How many connections may wait in the kernel to be accepted; 100 by default. The system has
     /// a bound of its own.
     pub fn backlog(mut self, backlog: u32) -> Self {
@@ -193,7 +212,7 @@ impl IntoFuture for CreateServer {
             let bound = match self.endpoint.into_socket() {
                 Ok(socket) => vec![Bound::adopt(&handle, socket.take()?, &self.options)?],
                 Err(endpoint) => {
-                    let addresses = addresses(&handle, &endpoint).await?;
+                    let addresses = addresses(&handle, &endpoint, self.hints).await?;
                     bind_all(&handle, &addresses, &self.options)?
                 }
             };
@@ -239,30 +258,24 @@ struct Wanted {
 }
 
 /// The addresses of all hosts, each once, in the order in which they were asked for.
-async fn addresses(handle: &LoopHandle, endpoint: &Endpoint) -> io::Result<Vec<Wanted>> {
-    let port = endpoint.port();
+async fn addresses(
+    handle: &LoopHandle,
+    endpoint: &Endpoint,
+    hints: Hints,
+) -> io::Result<Vec<Wanted>> {
+    if endpoint.hosts().is_empty() {
+        let message = "Neither host/port nor sock were specified";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let answers = resolve_each(handle, endpoint, hints).await;
     let mut wanted: Vec<Wanted> = Vec::new();
-    for host in endpoint.hosts() {
-        let (found, optional) = match host {
-            Host::Literal(address) => (vec![*address], false),
-            Host::Any => {
-                let all = [
-                    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-                    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-                ];
-                (all.to_vec(), true)
-            }
-            Host::Name(name) => (resolve(handle, name, port, Hints::default()).await?, true),
-        };
-        for address in found {
+    for (host, found) in endpoint.hosts().iter().zip(answers) {
+        let optional = !matches!(host, Host::Literal(_));
+        for address in found? {
             if wanted.iter().all(|wanted| wanted.address != address) {
                 wanted.push(Wanted { address, optional });
             }
         }
-    }
-    if wanted.is_empty() {
-        let message = format!("no host to serve: {endpoint:?}");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     Ok(wanted)
 }
@@ -393,6 +406,7 @@ mod tests {
 
     use super::{Wanted, addresses, bind_all};
     use crate::endpoints::endpoint::Endpoint;
+    use crate::endpoints::resolve::Hints;
     use crate::event_loop::{EventLoop, get_running_loop};
     use crate::sys::ListenOptions;
 
@@ -420,9 +434,10 @@ mod tests {
         let mut event_loop = EventLoop::new().unwrap();
         event_loop.run_until_complete(async {
             let handle = get_running_loop().unwrap();
-            let of_name = addresses(&handle, &Endpoint::from(("localhost", 0))).await;
+            let hints = Hints::default();
+            let of_name = addresses(&handle, &Endpoint::from(("localhost", 0)), hints).await;
             assert!(of_name.unwrap().iter().all(|wanted| wanted.optional));
-            let literal = addresses(&handle, &Endpoint::from(("127.0.0.1", 0))).await;
+            let literal = addresses(&handle, &Endpoint::from(("127.0.0.1", 0)), hints).await;
             assert!(literal.unwrap().iter().all(|wanted| !wanted.optional));
 
             let ours = || wanted(([127, 0, 0, 1], 0), true);

@@ -17,6 +17,7 @@ use crate::streams::open::reader;
 use crate::streams::protocol::StreamReaderProtocol;
 use crate::streams::reader::StreamReader;
 use crate::streams::writer::StreamWriter;
+use crate::sys::Family;
 
 /// Serves `endpoint` and calls `client_connected_cb` with a reader and a writer for each
 /// connection. Mirrors `asyncio.start_server`.
@@ -98,6 +99,16 @@ impl StartServer {
     pub fn limit(self, limit: usize) -> Self {
         self.limit.set(Some(limit));
         self
+    }
+
+    /// [`CreateServer::family`].
+    pub fn family(self, family: Family) -> Self {
+        self.with(|server| server.family(family))
+    }
+
+    /// [`CreateServer::flags`].
+    pub fn flags(self, flags: i32) -> Self {
+        self.with(|server| server.flags(flags))
     }
 
     /// [`CreateServer::backlog`].

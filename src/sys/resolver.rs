@@ -124,7 +124,7 @@ impl Query {
 
 /// The address is a literal of the other family.
 pub(crate) fn family_refused() -> io::Error {
-    let message = "Address family for hostname not supported";
+    let message = "family: Address family for hostname not supported";
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 

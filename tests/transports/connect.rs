@@ -142,7 +142,7 @@ fn a_literal_address_is_connected_to_at_once() {
 }
 
 #[test]
-fn no_host_is_invalid_input_and_the_endpoint_is_named() {
+fn no_host_is_invalid_input_in_asyncio_s_words() {
     run(async {
         let nobody: [&str; 0] = [];
         let endpoints: [Endpoint; 4] = [
@@ -157,12 +157,8 @@ fn no_host_is_invalid_input_and_the_endpoint_is_named() {
                 .map(drop)
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{endpoint:?}");
-            let text = error.to_string();
-            assert!(
-                text.starts_with("host and port was not specified and no sock specified"),
-                "{text}"
-            );
-            assert!(text.contains("8080"), "{text}");
+            let expected = "host and port was not specified and no sock specified";
+            assert_eq!(error.to_string(), expected);
         }
     });
 }

@@ -4,13 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{IntoFuture, pending, ready};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::rc::Rc;
 
 use evloop::{
     AddrInfo, Endpoint, EndpointError, EventLoop, Executor, Family, PeerName, Proto, Query,
     Resolver, ResolverFuture, Service, SocketType, Waiter, create_connection, create_server,
-    get_running_loop, netdb, open_connection,
+    get_running_loop, netdb, open_connection, start_server,
 };
 
 use crate::common::{Peer, listener, run, turns, within};
@@ -174,8 +174,13 @@ fn contradictory_keywords_are_errors_that_name_the_argument() {
         let error = connecting.await.map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let text = error.to_string();
-        let expected = "cannot resolve \"127.0.0.1\": Address family for hostname not supported";
+        let expected =
+            "cannot resolve \"127.0.0.1\": family: Address family for hostname not supported";
         assert_eq!(text, expected);
+        let serving = create_server(quiet, ("127.0.0.1", 0)).family(Family::Inet6);
+        let error = serving.await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(error.to_string(), expected);
 
         let connecting = create_connection(quiet, ("127.0.0.1", 80)).proto(Proto::Udp);
         let error = connecting.await.map(drop).unwrap_err();
@@ -222,6 +227,66 @@ fn several_names_are_looked_up_side_by_side() {
         let outcome = within("the connect", connecting).await.unwrap();
         // Both gave the same address, so both attempts say the same.
         assert!(matches!(error_of(outcome), EndpointError::Connect { .. }));
+    });
+}
+
+#[test]
+fn the_names_of_a_server_are_looked_up_side_by_side_with_its_keywords() {
+    run(async {
+        let script = Script::installed();
+        let gate = get_running_loop().unwrap().create_future();
+        script.0.gate.replace(Some(gate.clone()));
+        let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0));
+        script.answer("a.example", &[v6, ([127, 0, 0, 1], 0).into()]);
+        script.answer("b.example", &[([127, 0, 0, 2], 0).into()]);
+        let starting = get_running_loop().unwrap().create_task(async {
+            let hosts = (["b.example", "a.example"], 0);
+            let server = start_server(|_, _| {}, hosts).family(Family::Inet);
+            server.flags(netdb::AI_ADDRCONFIG).await
+        });
+        turns(2).await;
+        assert_eq!(script.asked(), ["b.example", "a.example"]);
+        for query in script.0.asked.borrow().iter() {
+            assert_eq!(
+                (query.family, query.flags),
+                (Family::Inet, netdb::AI_ADDRCONFIG)
+            );
+        }
+        gate.set_result(()).unwrap();
+        let server = within("the server", starting).await.unwrap().unwrap();
+        let ips: Vec<_> = server
+            .sockets()
+            .iter()
+            .map(|at| at.ip().unwrap().to_string())
+            .collect();
+        assert_eq!(ips, ["127.0.0.2", "127.0.0.1"]);
+        server.close();
+        create_server(quiet, ("b.example", 0))
+            .await
+            .unwrap()
+            .close();
+        let flags = script.0.asked.borrow().last().map(|query| query.flags);
+        assert_eq!(flags, Some(netdb::AI_PASSIVE));
+    });
+}
+
+/// A link-local address is one only together with its interface.
+#[test]
+fn the_scope_of_an_answer_reaches_the_connect() {
+    run(async {
+        let nowhere: Ipv6Addr = "fe80::1".parse().unwrap();
+        // No machine has so many interfaces. Without a scope Linux says EINVAL, with one it is
+        // only that nobody is there.
+        let scoped = SocketAddrV6::new(nowhere, 80, 0, 0x7fff_ffff);
+        let script = Script::installed();
+        script.answer("a.example", &[scoped.into()]);
+        match error_of(create_connection(quiet, ("a.example", 80)).await) {
+            EndpointError::Connect { address, source } => {
+                assert_eq!(address.as_inet(), Some(scoped.into()));
+                assert_ne!(source.kind(), ErrorKind::InvalidInput, "{source}");
+            }
+            other => panic!("{other:?}"),
+        }
     });
 }
 
