@@ -125,12 +125,13 @@ impl Server {
         self.inner.life() == Life::Serving
     }
 
-    /// Begins to accept, if it was not begun. Mirrors `Server.start_serving`.
+    /// Begins to accept, if it was not begun, on all of its sockets or on none. Mirrors
+    /// `Server.start_serving`.
     ///
     /// # Errors
     ///
     /// `NotConnected` on a closed server and after the loop's end; the system's, if it refuses to
-    /// listen.
+    /// listen: then the server is closed, since no socket can be told to stop listening.
     // Async as asyncio's is, though nothing here has to wait.
     pub async fn start_serving(&self) -> io::Result<()> {
         self.listen()
@@ -144,12 +145,11 @@ impl Server {
         };
         for listening in listening {
             let accept = Rc::clone(&self.inner) as Rc<dyn Accept>;
-            listening
-                .listen(accept)
-                .map_err(|source| EndpointError::Bind {
-                    address: listening.address().clone(),
-                    source,
-                })?;
+            if let Err(source) = listening.listen(accept) {
+                self.close();
+                let address = listening.address().clone();
+                return Err(EndpointError::Bind { address, source }.into());
+            }
         }
         self.inner.state.with(|state| state.life = Life::Serving);
         Ok(())

@@ -233,10 +233,7 @@ pub(crate) fn serve(
         server.add(bound.into_listening(handle));
     }
     if start_serving {
-        if let Err(error) = server.listen() {
-            server.close();
-            return Err(error);
-        }
+        server.listen()?;
     }
     Ok(server)
 }

@@ -189,6 +189,37 @@ fn only_addresses_of_the_family_are_served() {
     });
 }
 
+/// Two sockets may be bound to an address while neither listens: the second to begin fails.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_that_cannot_listen_on_all_its_sockets_listens_on_none() {
+    run(async {
+        let hosts = (["127.0.0.1", "127.0.0.2"], 0);
+        let server = create_server(quiet, hosts).start_serving(false);
+        let server = server.await.unwrap();
+        let addresses: Vec<_> = server
+            .sockets()
+            .iter()
+            .filter_map(Address::as_inet)
+            .collect();
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        other.set_reuse_address(true).unwrap();
+        other.bind(&addresses[1].into()).unwrap();
+        other.listen(1).unwrap();
+        let error = server.start_serving().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(
+            error.to_string().contains(&addresses[1].to_string()),
+            "{error}"
+        );
+        assert!(!server.is_serving());
+        assert!(server.sockets().is_empty());
+        let refused = TcpStream::connect(addresses[0]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        server.wait_closed().await.unwrap();
+    });
+}
+
 #[test]
 fn a_bound_server_accepts_from_start_serving_on() {
     run(async {
