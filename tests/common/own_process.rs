@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::peers::{lack, skip};
+
 /// True in a process that has only this test to do. Elsewhere it starts that process, fails if
 /// the test fails there, and returns false. `name` is the test's full name.
 #[track_caller]
@@ -21,19 +23,27 @@ pub(crate) fn enter_with_descriptors(name: &str, limit: usize) -> bool {
 
 /// The same, in a network of its own: [`BLACK_HOLES`] take packets and never answer, [`NO_ROUTE`]
 /// is refused by the system, and beyond that there is the loopback only. False, with a line that
-/// says so, where this machine does not allow that.
-#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+/// says so, where this machine does not allow that; where it only lacks the tools, see [`lack`].
 #[track_caller]
 pub(crate) fn enter_network(name: &str) -> bool {
     if env::var_os(MARK).is_none() {
-        let probe = Command::new("unshare")
-            .args(["-rn", "sh", "-c", NETWORK])
-            .stdin(Stdio::null())
-            .output();
-        let permitted = probe.is_ok_and(|output| output.status.success());
-        if !permitted {
-            println!("skipped: no network namespace with a veth pair (unshare -rn, ip)");
-            return false;
+        let succeeds = |script| {
+            let unshare = Command::new("unshare")
+                .args(["-rn", "sh", "-c", script])
+                .stdin(Stdio::null())
+                .output();
+            unshare.map(|output| output.status.success())
+        };
+        match (succeeds("true"), succeeds(NETWORK)) {
+            (Ok(true), Ok(true)) => {}
+            (Ok(false), _) => {
+                skip("no network namespace is permitted (unshare -rn)");
+                return false;
+            }
+            _ => {
+                lack("unshare, ip, a veth pair (Debian packages util-linux, iproute2)");
+                return false;
+            }
         }
     }
     let script = format!("exec unshare -rn sh -c '{NETWORK} && exec \"$0\" \"$@\"' \"$0\" \"$@\"");
@@ -95,6 +105,26 @@ fn enter_through(name: &str, script: &str) -> bool {
 pub(crate) fn descriptors() -> usize {
     // The folder is open itself while it is read.
     fs::read_dir(FOLDER).expect("a list of descriptors").count() - 1
+}
+
+/// How many descriptors this process has the system watch.
+#[cfg(target_os = "linux")]
+pub(crate) fn registrations() -> usize {
+    let entries = fs::read_dir("/proc/self/fdinfo").expect("our descriptors");
+    let texts = entries.map(|entry| fs::read_to_string(entry.expect("an entry").path()));
+    // The one with which the folder was read is gone.
+    let watched = |text: String| text.lines().filter(|line| line.starts_with("tfd:")).count();
+    texts.map(|text| text.map_or(0, watched)).sum()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn registrations() -> usize {
+    0
+}
+
+/// What a socket costs while it is open: [`descriptors`] and [`registrations`].
+pub(crate) fn held() -> (usize, usize) {
+    (descriptors(), registrations())
 }
 
 /// Resident memory in KiB.

@@ -2,24 +2,34 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use super::{in_thread, wait_for};
 
+/// A test that has nothing to do here says so: past `eprintln!`, whose output the test harness
+/// keeps to itself when the test passes.
+pub(crate) fn skip(why: &str) {
+    // Nobody may be there to read it.
+    let _ = io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
+}
+
+/// The same for want of something that could be had: where nothing may be missing, it fails.
+#[track_caller]
+pub(crate) fn lack(what: &str) {
+    let required = env::var_os("EVLOOP_PEERS").is_some_and(|value| value == "required");
+    assert!(!required, "skipped: {what}");
+    skip(what);
+}
+
 /// Whether a program is installed. If it is not, this says so, or fails where it must be.
-#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+#[track_caller]
 pub(crate) fn require(program: &str, package: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).any(|folder| folder.join(program).is_file());
     if !found {
-        let message = format!("skipped: {program} (Debian package {package})");
-        assert!(
-            env::var_os("EVLOOP_PEERS").is_none_or(|value| value != "required"),
-            "{message}"
-        );
-        println!("{message}");
+        lack(&format!("{program} (Debian package {package})"));
     }
     found
 }

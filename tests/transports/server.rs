@@ -8,6 +8,7 @@ use evloop::{Address, EndpointError, Family, PeerName, SockName, create_server};
 use socket2::{Domain, Socket, Type};
 
 use crate::common::own_process::{self, descriptors};
+use crate::common::peers::skip;
 use crate::common::trace::Trace;
 use crate::common::{Peer, in_thread, listener, run};
 use crate::probe::{Call, Probe};
@@ -16,11 +17,10 @@ fn quiet() -> Probe {
     Probe::new(&Trace::default())
 }
 
-#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 fn has_ipv6() -> bool {
     let found = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !found {
-        println!("skipped: this machine has no ::1");
+        skip("this machine has no ::1");
     }
     found
 }
@@ -147,7 +147,7 @@ fn port_0_is_the_same_port_for_both_families() {
         let hosts = ["127.0.0.1", "::1"];
         let server = create_server(quiet, (hosts, 0)).await.unwrap();
         let sockets = server.sockets();
-        let ips: Vec<_> = sockets.iter().filter_map(evloop::Address::ip).collect();
+        let ips: Vec<_> = sockets.iter().filter_map(Address::ip).collect();
         assert_eq!(ips, hosts.map(|host| host.parse::<IpAddr>().unwrap()));
         assert_eq!(sockets[0].port(), sockets[1].port());
         let ports = sockets
