@@ -221,9 +221,11 @@ fn a_cancelled_connect_can_be_repeated() {
         let client = Rc::new(unconnected());
         let (inner, own) = (handle.clone(), Rc::clone(&client));
         let first = handle.create_task(async move { inner.sock_connect(&*own, address).await });
+        // The connect has begun, and its socket is watched.
+        turn().await;
         first.cancel();
-        let second = handle.sock_connect(&*client, address);
-        second.await.unwrap();
+        handle.sock_connect(&*client, address).await.unwrap();
+        assert_eq!(first.await.unwrap_err(), TaskError::Cancelled);
         let (server, _) = handle.sock_accept(&listener).await.unwrap();
         handle.sock_sendall(&server, b"x").await.unwrap();
         assert_eq!(handle.sock_recv(&*client, 1).await.unwrap(), b"x");
