@@ -1,7 +1,9 @@
 //! Streams over unix sockets, with peers that others wrote, both ways.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -174,8 +176,31 @@ fn socat_gets_every_byte_back_by_path_and_by_name() {
     });
 }
 
+/// Connects to a program that has perhaps not begun to listen yet.
+async fn connected(path: &Path) -> (StreamReader, StreamWriter) {
+    let connecting = async {
+        loop {
+            match open_unix_connection(path).await {
+                Ok(streams) => return streams,
+                Err(_) => evloop::sleep(Duration::from_millis(5)).await.unwrap(),
+            }
+        }
+    };
+    within("the program", connecting).await
+}
+
+/// Sends all and ends our half.
+async fn send(writer: StreamWriter, data: Vec<u8>) -> StreamWriter {
+    for chunk in data.chunks(10_000) {
+        writer.write(chunk);
+        writer.drain().await.unwrap();
+    }
+    writer.write_eof().unwrap();
+    writer
+}
+
 #[test]
-fn we_get_every_byte_back_from_socat() {
+fn socat_as_a_server_gives_every_byte_back_after_we_closed_our_half() {
     if !require("socat", "socat") {
         return;
     }
@@ -183,32 +208,48 @@ fn we_get_every_byte_back_from_socat() {
         let folder = Folder::new();
         let path = folder.path("a.sock");
         let listen = format!("UNIX-LISTEN:{}", path.display());
-        let socat = Child::spawn("socat", &[listen.as_ref(), "EXEC:cat".as_ref()]);
-        let connecting = async {
-            loop {
-                match open_unix_connection(&path).await {
-                    Ok(streams) => return streams,
-                    // It has not begun to listen yet.
-                    Err(_) => evloop::sleep(Duration::from_millis(5)).await.unwrap(),
-                }
-            }
-        };
-        let (mut reader, writer) = within("socat", connecting).await;
+        let args = ["-t", "30", &listen, "SYSTEM:cat; echo and that is all"].map(OsStr::new);
+        let socat = Child::spawn("socat", &args);
+        let (mut reader, writer) = connected(&path).await;
         let data = pattern(1 << 20);
-        let sent = data.clone();
-        let sending = get_running_loop().unwrap().create_task(async move {
-            for chunk in sent.chunks(10_000) {
-                writer.write(chunk);
-                writer.drain().await.unwrap();
-            }
-            writer
-        });
-        let received = within("the echo", reader.readexactly(data.len())).await;
-        assert!(received.unwrap() == data);
+        let sending = send(writer, data.clone());
+        let sending = get_running_loop().unwrap().create_task(sending);
+        let received = within("the echo", reader.read_to_end(None)).await.unwrap();
+        // Only the end of our half lets it say so.
+        let rest = received.strip_prefix(&data[..]);
+        assert_eq!(rest, Some(&b"and that is all\n"[..]));
         let writer = sending.await.unwrap();
         writer.close();
         writer.wait_closed().await.unwrap();
-        drop(socat);
+        socat.output().await;
+    });
+}
+
+#[test]
+fn nc_as_a_server_is_understood_in_both_directions() {
+    if !require("nc", "netcat-openbsd") {
+        return;
+    }
+    run(async {
+        let folder = Folder::new();
+        let path = folder.path("a.sock");
+        let mut nc = Child::spawn("nc", &["-lNU".as_ref(), path.as_ref()]);
+        let mut stdin = nc.stdin();
+        let (mut reader, writer) = connected(&path).await;
+        let text = "all the same\n".repeat(100_000);
+        let printed = get_running_loop().unwrap().create_task(nc.output());
+        let told = text.clone();
+        // The end of its input is the end of its half.
+        let telling = in_thread(move || stdin.write_all(told.as_bytes()));
+        let telling = get_running_loop().unwrap().create_task(telling);
+        let received = within("all of it", reader.read_to_end(None)).await.unwrap();
+        assert!(received == text.as_bytes());
+        telling.await.unwrap().unwrap();
+        // It reads on.
+        let writer = send(writer, text.clone().into_bytes()).await;
+        writer.close();
+        writer.wait_closed().await.unwrap();
+        assert!(printed.await.unwrap() == text.trim_end());
     });
 }
 
