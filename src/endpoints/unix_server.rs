@@ -37,8 +37,8 @@ use crate::transports::Protocol;
 ///
 /// An [`EndpointError`], as `io::Error`: `AddrInUse` if a live server has the path, or anything
 /// that is no socket; `InvalidInput` for an empty or too long one (about a hundred bytes, whatever
-/// the system's limit is), for an existing socket that is no unix socket or is connected, and where
-/// no connection is allowed.
+/// the system's limit is), for an existing socket that is no unix socket, is connected or is not
+/// bound, and where no connection is allowed.
 /// [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
 ///
 /// ```

@@ -1,5 +1,6 @@
 //! asyncio's `sock=`: sockets that somebody else made.
 
+use std::future::IntoFuture;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -12,7 +13,7 @@ use evloop::{
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::common::folder::Folder;
-use crate::common::own_process::{self, descriptors};
+use crate::common::own_process::{self, descriptors, held};
 use crate::common::trace::Trace;
 use crate::common::{PATIENCE, Peer, listener, run, turns, within};
 use crate::probe::{Call, Probe};
@@ -237,6 +238,13 @@ fn the_wrong_kind_of_socket_is_refused_in_words_and_closed() {
         let error = create_unix_server(quiet, pair().0).await.map(drop);
         refuse(error.unwrap_err(), listening);
 
+        let bound = "A bound Stream Socket was expected";
+        for domain in [Domain::IPV4, Domain::UNIX] {
+            let socket = OwnedFd::from(Socket::new(domain, Type::STREAM, None).unwrap());
+            let error = create_server(quiet, socket).await.map(drop);
+            refuse(error.unwrap_err(), bound);
+        }
+
         let socket = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
         let error = create_connection(quiet, socket).await.map(drop);
         refuse(error.unwrap_err(), stream);
@@ -287,21 +295,6 @@ fn an_endpoint_may_be_cloned_with_its_socket() {
     });
 }
 
-/// How many descriptors this process has the system watch.
-#[cfg(target_os = "linux")]
-fn registrations() -> usize {
-    let entries = std::fs::read_dir("/proc/self/fdinfo").expect("our descriptors");
-    let texts = entries.map(|entry| std::fs::read_to_string(entry.expect("an entry").path()));
-    // The one with which the folder was read is gone.
-    let watched = |text: String| text.lines().filter(|line| line.starts_with("tfd:")).count();
-    texts.map(|text| text.map_or(0, watched)).sum()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn registrations() -> usize {
-    0
-}
-
 /// Closing a descriptor leaves its registration behind while a duplicate is open.
 #[test]
 fn a_duplicate_that_stays_open_is_no_concern_of_the_loop_any_more() {
@@ -311,7 +304,7 @@ fn a_duplicate_that_stays_open_is_no_concern_of_the_loop_any_more() {
         return;
     }
     run(async {
-        let before = (descriptors(), registrations());
+        let before = held();
         let trace = Trace::default();
         let (ours, mut theirs) = pair();
         let mut copy = ours.try_clone().unwrap();
@@ -319,7 +312,7 @@ fn a_duplicate_that_stays_open_is_no_concern_of_the_loop_any_more() {
         let (transport, _) = create_connection(move || probe, ours).await.unwrap();
         transport.abort();
         trace.until("lost").await;
-        assert_eq!((descriptors(), registrations()), (before.0 + 2, before.1));
+        assert_eq!(held(), (before.0 + 2, before.1));
         theirs.write_all(b"for the duplicate").unwrap();
         turns(10).await;
         let mut data = [0; 17];
@@ -336,6 +329,32 @@ fn a_duplicate_that_stays_open_is_no_concern_of_the_loop_any_more() {
             trace,
             ["made", "lost", "again made", "again data x", "again lost"]
         );
+    });
+}
+
+#[test]
+fn an_adoption_that_is_given_up_before_connection_made_ends_what_it_took() {
+    if !own_process::enter(
+        "adopted::an_adoption_that_is_given_up_before_connection_made_ends_what_it_took",
+    ) {
+        return;
+    }
+    run(async {
+        let before = held();
+        let trace = Trace::default();
+        let (ours, mut theirs) = pair();
+        let copy = ours.try_clone().unwrap();
+        let probe = Probe::new(&trace);
+        let mut connecting = create_connection(move || probe, ours).into_future();
+        assert!(futures::poll!(&mut connecting).is_pending());
+        assert_eq!(trace, [""; 0]);
+        drop(connecting);
+        trace.until("lost").await;
+        assert_eq!(trace, ["made", "lost"]);
+        // Both ends of the pair that are still open, and nobody watches them.
+        assert_eq!(held(), (before.0 + 2, before.1));
+        drop(copy);
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     });
 }
 

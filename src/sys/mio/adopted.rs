@@ -67,6 +67,10 @@ pub(crate) fn adopt_listener(
             "A listening Stream Socket was expected, got a connected one",
         ));
     }
+    // The system would bind it when it listens, and nobody would know where beforehand.
+    if !is_bound(&socket.local_addr()?) {
+        return Err(invalid("A bound Stream Socket was expected"));
+    }
     socket.set_nonblocking(true)?;
     let fd = socket.as_raw_fd();
     Ok(match kind {
@@ -211,6 +215,13 @@ fn is_connected(socket: &Socket) -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+fn is_bound(address: &SockAddr) -> bool {
+    match address.as_socket() {
+        Some(address) => address.port() != 0,
+        None => !address.is_unnamed(),
     }
 }
 
