@@ -338,6 +338,7 @@ const MESSAGES_KEPT: usize = 1024;
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::collections::VecDeque;
     use std::io;
     use std::net::SocketAddr;
     use std::os::fd::{OwnedFd, RawFd};
@@ -429,6 +430,10 @@ mod tests {
 
         fn blocking(&mut self, job: Job) -> Result<(), Refused> {
             self.0.blocking(job)
+        }
+
+        fn end_blocking(&mut self) -> VecDeque<Job> {
+            self.0.end_blocking()
         }
     }
 

@@ -229,6 +229,11 @@ impl LoopHandle {
             }
         }
         self.discard_each(inner.signals.with(mem::take));
+        // Functions that no thread has begun are the user's, and are dropped like all of it.
+        let jobs = inner
+            .driver
+            .with(|driver| driver.as_mut().map(|driver| driver.end_blocking()));
+        self.discard_each(jobs.into_iter().flatten());
         self.discard(inner.exception_handler.take());
         self.discard(inner.services.executor.take());
         self.discard(inner.services.resolver.take());

@@ -4,6 +4,7 @@
 //! Why: a real driver and a simulated one stand behind the same page. Invariants: no socket, no poller.
 //! asyncio's counterpart: the interface of `selectors.BaseSelector`.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
@@ -75,6 +76,8 @@ pub(crate) trait Driver {
     fn forget_signal(&mut self, number: i32);
     /// Runs something that blocks, off this thread. A job that is dropped was not run.
     fn blocking(&mut self, job: Job) -> Result<(), Refused>;
+    /// Runs no more jobs, and gives back those that have not begun.
+    fn end_blocking(&mut self) -> VecDeque<Job>;
 }
 
 /// Ends a sleep of the driver from any thread.

@@ -3,8 +3,8 @@
 //! Owns: [`Pool`]. Why: looking up a name, reading a file or computing for long would hold the
 //! loop's thread up, and a thread for each such job would be without bound. Invariants: at most
 //! [`most_threads`] threads, started when a job finds none idle and ended when idle for a
-//! while; jobs begin in their order; a job that panics costs nobody else anything; dropping the
-//! pool waits for nothing: jobs that have not begun are dropped, one that runs goes on by itself.
+//! while; jobs begin in their order; a job that panics costs nobody else anything; the pool's end
+//! waits for nothing: jobs that have not begun are given back, one that runs goes on by itself.
 //! asyncio's counterpart: `ThreadPoolExecutor`, the default executor.
 
 use std::cell::OnceCell;
@@ -87,6 +87,17 @@ impl Pool {
         Ok(())
     }
 
+    /// Ends it: its threads go when they are done, and whoever calls this drops what has not begun.
+    pub(crate) fn end(&self) -> VecDeque<Job> {
+        let queue = {
+            let mut state = self.shared.lock();
+            state.over = true;
+            std::mem::take(&mut state.queue)
+        };
+        self.shared.news.notify_all();
+        queue
+    }
+
     fn start_thread(&self) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let patience = self.patience;
@@ -97,13 +108,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let queue = {
-            let mut state = self.shared.lock();
-            state.over = true;
-            std::mem::take(&mut state.queue)
-        };
-        self.shared.news.notify_all();
-        for job in queue {
+        for job in self.end() {
             quietly(|| drop(job));
         }
     }

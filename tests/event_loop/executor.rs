@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use evloop::{EventLoop, Executor, ExecutorError, get_running_loop, sleep, timeout};
 
+use crate::exception_handler::logged;
 use crate::support::on_drop;
 
 /// What does come is waited for so long at most.
@@ -204,6 +205,33 @@ fn what_has_not_begun_when_the_loop_ends_is_dropped_with_it() {
         }
     }
     assert!(ran <= 36, "{ran} ran");
+}
+
+#[test]
+fn a_function_that_panics_as_the_loop_s_end_drops_it_is_logged_and_the_rest_is_dropped() {
+    let event_loop = EventLoop::new().unwrap();
+    logged();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(std::sync::Mutex::new(released));
+    // More than there are threads.
+    let mut futures: Vec<_> = (0..40)
+        .map(|_| {
+            let released = Arc::clone(&released);
+            event_loop.run_in_executor(move || {
+                let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+            })
+        })
+        .collect();
+    let last = on_drop(|| panic!("at last"));
+    futures.push(event_loop.run_in_executor(move || drop(last)));
+    let (dropped, behind) = mpsc::channel();
+    let here = thread::current().id();
+    let rest = on_drop(move || dropped.send(thread::current().id()).unwrap());
+    futures.push(event_loop.run_in_executor(move || drop(rest)));
+    drop(event_loop);
+    assert_eq!(logged(), ["Exception in a destructor: panicked: at last"]);
+    assert_eq!(behind.try_recv(), Ok(here));
+    drop((release, futures));
 }
 
 #[test]

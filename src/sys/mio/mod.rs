@@ -14,6 +14,7 @@ mod tcp;
 mod unix;
 mod watch;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -160,6 +161,10 @@ impl Driver for MioDriver {
 
     fn blocking(&mut self, job: Job) -> Result<(), Refused> {
         self.pool.execute(job)
+    }
+
+    fn end_blocking(&mut self) -> VecDeque<Job> {
+        self.pool.end()
     }
 }
 
