@@ -1,9 +1,9 @@
 //! From hosts to addresses, without making the loop's thread wait.
 //!
 //! Owns: [`look_up`], [`resolve_each`], [`resolve_all`] and [`resolve_for`]. Why: the system's
-//! resolver blocks, so it is asked on the loop's executor, unless the loop has a resolver of its own. Invariants: a literal never touches
-//! either; an answer that comes when nobody waits any more is dropped. asyncio's counterpart:
-//! `_ensure_resolved`, and what `loop.getaddrinfo` does.
+//! resolver blocks, so it is asked on the loop's executor, unless the loop has a resolver of its
+//! own. Invariants: a literal never touches either; an answer that comes when nobody waits any more
+//! is dropped. asyncio's counterpart: `_ensure_resolved`, and what `loop.getaddrinfo` does.
 
 use std::future::{Future, poll_fn};
 use std::io;

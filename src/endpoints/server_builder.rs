@@ -37,8 +37,8 @@ use crate::transports::Protocol;
 ///
 /// An [`EndpointError`], as `io::Error`: an address is taken or not ours, a name has no address.
 /// `InvalidInput` where there is no host, no connection is allowed, a literal is not of the
-/// [`family`](CreateServer::family), or an existing socket is
-/// connected or not bound. [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
+/// [`family`](CreateServer::family), or an existing socket is connected or not bound.
+/// [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
 ///
 /// ```
 /// use evloop::{Protocol, Transport, create_server};
