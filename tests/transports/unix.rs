@@ -9,6 +9,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::process::Command;
 use std::rc::Rc;
 
 use evloop::{
@@ -17,9 +19,12 @@ use evloop::{
     start_unix_server,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::common::folder::Folder;
 use crate::common::own_process::{self, descriptors};
+#[cfg(target_os = "linux")]
+use crate::common::peers::require;
 use crate::common::trace::Trace;
 use crate::common::{PATIENCE, run, turns, within};
 use crate::probe::{Call, Probe};
@@ -37,6 +42,15 @@ pub(crate) fn collecting(trace: &Trace) -> Probe {
             all.extend_from_slice(data);
             say.say(String::from_utf8_lossy(&all));
         }
+    })
+}
+
+/// A protocol that says who its peer is.
+fn naming(trace: &Trace) -> Probe {
+    let say = trace.clone();
+    quiet().doing(move |_, transport| {
+        let name = transport.get_extra_info(PeerName).unwrap();
+        say.say(name.to_string());
     })
 }
 
@@ -131,6 +145,65 @@ fn an_abstract_name_is_served_and_leaves_no_file() {
         within("the end", server.wait_closed()).await.unwrap();
         let error = create_unix_connection(quiet, &address).await.map(drop);
         assert_eq!(error.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn a_client_that_is_bound_has_a_name() {
+    run(async {
+        let folder = Folder::new();
+        let path = folder.path("a.sock");
+        let seen = Trace::default();
+        let say = seen.clone();
+        let factory = move || naming(&say);
+        let server = create_unix_server(factory, &path).await.unwrap();
+        let to = SockAddr::unix(&path).unwrap();
+        let mut names = vec![folder.path("client").to_str().unwrap().to_owned()];
+        if cfg!(target_os = "linux") {
+            names.push(format!("\0evloop-client-{}", std::process::id()));
+        }
+        for name in names {
+            let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            client.bind(&SockAddr::unix(&name).unwrap()).unwrap();
+            client.connect(&to).unwrap();
+            drop(client);
+            seen.until(&name.replace('\0', "@")).await;
+        }
+        server.close();
+        within("the end", server.wait_closed()).await.unwrap();
+    });
+}
+
+/// The system lets a path fill the structure to its end, without the NUL byte.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_whose_path_fills_the_systems_structure_is_served() {
+    const BIND_AND_CONNECT: &str = r#"
+use Socket;
+socket(my $client, AF_UNIX, SOCK_STREAM, 0) or die "socket: $!";
+bind($client, pack("S a108", AF_UNIX, $ARGV[0])) or die "bind: $!";
+connect($client, pack_sockaddr_un($ARGV[1])) or die "connect: $!";
+"#;
+    if !require("perl", "perl-base") {
+        return;
+    }
+    run(async {
+        let folder = Folder::new();
+        let path = folder.path("a.sock");
+        let mut full = folder.path("").to_str().unwrap().to_owned();
+        full.push_str(&"x".repeat(108 - full.len()));
+        let seen = Trace::default();
+        let say = seen.clone();
+        let factory = move || naming(&say);
+        let server = create_unix_server(factory, &path).await.unwrap();
+        let client = Command::new("perl")
+            .args(["-e", BIND_AND_CONNECT, &full])
+            .arg(&path)
+            .status();
+        assert!(client.expect("perl").success());
+        seen.until(&full).await;
+        server.close();
+        within("the end", server.wait_closed()).await.unwrap();
     });
 }
 

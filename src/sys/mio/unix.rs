@@ -148,11 +148,18 @@ impl Listener for UnixAcceptor {
     }
 
     fn accept(&self, id: SourceId) -> io::Result<(Box<dyn Stream>, Address)> {
-        let (mut stream, peer) = self.listener.accept()?;
+        let mut stream = UnixStream::from_std(accept_from(&self.listener)?);
         prepare_accepted(&stream);
+        // Asked for apart: mio's own accept loses abstract names, and panics at a name that fills
+        // the system's structure. Who is gone already may have none, which is no reason to refuse
+        // the bytes that he left.
+        let peer = stream.peer_addr();
+        let peer = peer.map_or(Address::Unix(UnixAddress::Unnamed), |peer| {
+            address_of(&peer)
+        });
         self.registry
             .register(&mut stream, token_of(id), STREAM_INTEREST)?;
-        Ok((Box::new(UnixConnection(stream)), address_of(&peer)))
+        Ok((Box::new(UnixConnection(stream)), peer))
     }
 
     fn descriptor(&self) -> Option<RawFd> {
@@ -176,6 +183,22 @@ pub(crate) fn connect(
     let mut stream = UnixStream::from_std(socket.into());
     registry.register(&mut stream, token_of(id), STREAM_INTEREST)?;
     Ok(UnixConnection(stream))
+}
+
+/// Takes a connection, non-blocking and closed on exec.
+#[cfg(target_os = "linux")]
+fn accept_from(listener: &UnixListener) -> io::Result<std::os::unix::net::UnixStream> {
+    use rustix::net::{SocketFlags, accept_with};
+
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(accept_with(listener, flags)?.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn accept_from(listener: &UnixListener) -> io::Result<std::os::unix::net::UnixStream> {
+    let (socket, _) = SockRef::from(listener).accept()?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// Whether no socket takes connections there. Asking costs whoever does one connection that ends
