@@ -129,15 +129,28 @@ fn abstract_name_of(_: &SocketAddr) -> Option<&[u8]> {
     None
 }
 
-/// A path as it is, an abstract name behind an `@`, as other programs print it, and `(unnamed)`.
+/// A path as it is but for control characters, which are escaped, since a peer chooses its own; an
+/// abstract name behind an `@`, as other programs print it; and `(unnamed)`.
 impl fmt::Display for UnixAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unnamed => f.pad("(unnamed)"),
-            Self::Path(path) => fmt::Display::fmt(&path.display(), f),
+            Self::Path(path) => f.pad(&printable(path)),
             Self::Abstract(name) => f.pad(&format!("@{}", name.escape_ascii())),
         }
     }
+}
+
+fn printable(path: &Path) -> String {
+    let mut text = String::new();
+    for character in path.to_string_lossy().chars() {
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text
 }
 
 /// The same text as `Display`.
@@ -181,6 +194,9 @@ mod tests {
         let name = UnixAddress::from("\0a\0\n");
         assert_eq!(format!("{name} {name:?}"), r"@a\x00\n @a\x00\n");
         assert_eq!(format!("{:>6}|", UnixAddress::from("/a")), "    /a|");
+        let path = UnixAddress::from("/ä b\n\x1b[2J\u{9b}");
+        let expected = r"/ä b\n\u{1b}[2J\u{9b}";
+        assert_eq!(format!("{path} {path:?}"), format!("{expected} {expected}"));
         assert_eq!(UnixAddress::Unnamed.to_string(), "(unnamed)");
     }
 }
