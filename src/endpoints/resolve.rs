@@ -138,6 +138,10 @@ async fn addresses_of(
 ) -> Result<Vec<SocketAddr>, EndpointError> {
     let addresses = match host {
         Host::Name(name) => return resolve(handle, name, port, hints).await,
+        // With flags it is up to the resolver, which may map it.
+        Host::Literal(address) if hints.flags != 0 && !hints.family.includes(address) => {
+            return resolve(handle, &address.ip().to_string(), port, hints).await;
+        }
         Host::Literal(address) => vec![*address],
         Host::Any => vec![
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),

@@ -11,6 +11,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind};
@@ -97,7 +98,8 @@ impl Query {
     }
 
     /// The answer, if the host is a literal and the port a number: nobody has to be asked. An
-    /// error if the literal is of another family. Mirrors asyncio's `_ipaddr_info`.
+    /// error if the literal is of another family and no flag may have it mapped. Mirrors asyncio's
+    /// `_ipaddr_info`.
     pub(crate) fn literal(&self) -> Option<io::Result<AddrInfo>> {
         let ip: IpAddr = self.host.as_deref()?.parse().ok()?;
         let Service::Port(port) = self.port else {
@@ -108,7 +110,7 @@ impl Query {
         }
         let address = SocketAddr::new(ip, port);
         if !self.family.includes(&address) {
-            return Some(Err(family_refused()));
+            return (self.flags == 0).then(|| Err(family_refused()));
         }
         let proto = match self.socket_type {
             SocketType::Datagram => Proto::Udp,
@@ -316,10 +318,21 @@ pub(crate) fn getaddrinfo(query: &Query) -> io::Result<Vec<AddrInfo>> {
     let port = query.port.to_string();
     let found = dns_lookup::getaddrinfo(query.host.as_deref(), Some(&port), Some(hints))
         .map_err(in_the_systems_words)?;
+    answers_of(found)
+}
+
+fn answers_of(
+    mut found: impl Iterator<Item = io::Result<dns_lookup::AddrInfo>>,
+) -> io::Result<Vec<AddrInfo>> {
     let mut seen = HashSet::new();
     let mut answers = Vec::new();
-    for info in found {
-        let info = info?;
+    // dns-lookup panics at a canonical name that is not UTF-8, and whoever answers chooses it.
+    // What is left in `found` is not looked at again.
+    while let Some(info) = catch_unwind(AssertUnwindSafe(|| found.next())).map_err(|_| no_text())? {
+        // Its only error is an address of a family that nobody can use here.
+        let Ok(info) = info else {
+            continue;
+        };
         let answer = AddrInfo {
             socket_type: match info.socktype {
                 libc::SOCK_STREAM => SocketType::Stream,
@@ -340,6 +353,11 @@ pub(crate) fn getaddrinfo(query: &Query) -> io::Result<Vec<AddrInfo>> {
         }
     }
     Ok(answers)
+}
+
+fn no_text() -> io::Error {
+    let message = "the canonical name is not UTF-8";
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 /// Asks the system, and waits for it.
@@ -415,6 +433,39 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(getaddrinfo(&query).is_err());
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_flag_may_have_a_literal_mapped() {
+        let mapped = Query {
+            family: Family::Inet6,
+            flags: libc::AI_V4MAPPED,
+            ..query("127.0.0.1")
+        };
+        assert!(mapped.literal().is_none());
+        let expected = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 80));
+        assert_eq!(getaddrinfo(&mapped).unwrap(), [expected.into()]);
+    }
+
+    #[test]
+    fn answers_that_nobody_can_use_are_skipped_and_names_that_are_no_text_an_error() {
+        let info = dns_lookup::AddrInfo {
+            flags: 0,
+            address: libc::AF_INET,
+            socktype: libc::SOCK_STREAM,
+            protocol: libc::IPPROTO_TCP,
+            sockaddr: SocketAddr::from((Ipv4Addr::LOCALHOST, 80)),
+            canonname: None,
+        };
+        let expected = AddrInfo::from(info.sockaddr);
+        let unknown = || Err(io::Error::other("Found unknown address family: 40"));
+        let found = [unknown(), Ok(info.clone()), unknown(), Ok(info)];
+        assert_eq!(answers_of(found.into_iter()).unwrap(), [expected]);
+        // As the crate does it, but for the message.
+        let no_text = std::iter::from_fn(|| std::panic::resume_unwind(Box::new("no UTF-8")));
+        let error = answers_of(no_text).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
