@@ -159,10 +159,14 @@ impl LoopHandle {
             }
         };
         let outcome = match sys::start_to_connect(fd, &address) {
-            Ok(Started::UnderWay) => {
+            Ok(Started::UnderWay) => loop {
                 self.wait_until_ready(fd, Direction::Write).await?;
-                sys::take_error(fd)
-            }
+                match sys::is_connected(fd) {
+                    // An event is a hint.
+                    Ok(false) => {}
+                    outcome => break outcome.map(drop),
+                }
+            },
             outcome => outcome.map(drop),
         };
         Ok(outcome.map_err(|source| EndpointError::Connect { address, source })?)

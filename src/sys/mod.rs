@@ -24,7 +24,7 @@ pub(crate) use self::driver::{
 };
 pub use self::mio::Acceptor;
 pub(crate) use self::mio::{
-    MioDriver, Started, family_and_type, is_nonblocking, start_to_connect, take_error,
+    MioDriver, Started, family_and_type, is_connected, is_nonblocking, start_to_connect,
 };
 pub(crate) use self::pool::Job;
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl Acceptor for UnixListener {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Started {
     Connected,
-    /// Readiness for writing says when to look at [`take_error`].
+    /// Readiness for writing says when to look at [`is_connected`].
     UnderWay,
 }
 
@@ -92,9 +92,17 @@ pub(crate) fn start_to_connect(socket: BorrowedFd<'_>, to: &Address) -> io::Resu
     }
 }
 
-/// The error that the system keeps for this socket, once.
-pub(crate) fn take_error(socket: BorrowedFd<'_>) -> io::Result<()> {
-    SockRef::from(&socket).take_error()?.map_or(Ok(()), Err)
+/// Whether a connect that was under way has ended, and well. Its error is told once.
+pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let socket = SockRef::from(&socket);
+    socket.take_error()?.map_or(Ok(()), Err)?;
+    match socket.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected || is_under_way(&error) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the connect goes on by itself; an earlier one does, whose wait was dropped.
@@ -103,4 +111,23 @@ fn is_under_way(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
         || code == Some(libc::EINPROGRESS)
         || code == Some(libc::EALREADY)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use socket2::{Domain, Socket};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_connected_when_it_has_a_peer() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        assert!(!is_connected(socket.as_fd()).unwrap(), "no error, no peer");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = listener.local_addr().unwrap();
+        socket.connect(&to.into()).unwrap();
+        assert!(is_connected(socket.as_fd()).unwrap());
+    }
 }

@@ -28,7 +28,7 @@ use mio::{Events, Poll, Registry, Waker};
 
 pub use self::lent::Acceptor;
 pub(crate) use self::lent::{
-    Started, family_and_type, is_nonblocking, start_to_connect, take_error,
+    Started, family_and_type, is_connected, is_nonblocking, start_to_connect,
 };
 use crate::sys::address::Address;
 use crate::sys::driver::{
