@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -153,7 +154,7 @@ impl Attempt {
         };
         match started {
             Ok(stream) => {
-                let connecting = Rc::new(Connecting::default());
+                let connecting = Rc::new(Connecting::new(&*stream));
                 handle.insert(place.id(), Rc::clone(&connecting) as Rc<dyn Source>);
                 Some(Self {
                     place,
@@ -225,13 +226,21 @@ fn start_from_any(
 }
 
 /// Stands in the loop's table while the system connects.
-#[derive(Default)]
 struct Connecting {
+    descriptor: Option<RawFd>,
     ready: Cell<Readiness>,
     waker: Slot<Waker>,
 }
 
 impl Connecting {
+    fn new(stream: &dyn Stream) -> Self {
+        Self {
+            descriptor: stream.descriptor(),
+            ready: Cell::default(),
+            waker: Slot::default(),
+        }
+    }
+
     fn forget_write(&self) {
         let ready = self.ready.get();
         self.ready.set(ready.without(Readiness::WRITE));
@@ -250,6 +259,14 @@ impl Source for Connecting {
     fn run(self: Rc<Self>, _: &LoopHandle, _: Entry) {}
 
     fn settle(self: Rc<Self>, _: &LoopHandle) {}
+
+    fn descriptor(&self) -> Option<RawFd> {
+        self.descriptor
+    }
+
+    fn describe(&self) -> String {
+        "a connection that is being made".to_owned()
+    }
 
     fn abandon(self: Rc<Self>) {}
 }
@@ -304,10 +321,11 @@ mod tests {
     #[test]
     fn an_event_that_comes_before_the_connection_is_waited_past() {
         let event_loop = EventLoop::new().unwrap();
-        let connecting = Rc::new(Connecting::default());
+        let stream = Box::new(Late(Cell::new(false)));
+        let connecting = Rc::new(Connecting::new(&*stream));
         let attempt = Attempt {
             place: Reserved::new(&event_loop),
-            stream: Box::new(Late(Cell::new(false))),
+            stream,
             connecting: Rc::clone(&connecting),
         };
         let waker = noop_waker();
