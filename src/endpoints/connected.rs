@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::endpoints::reserved::Reserved;
@@ -27,6 +27,7 @@ impl Connected {
     /// Takes a socket that somebody else has connected.
     pub(crate) fn adopt(handle: &LoopHandle, socket: OwnedFd) -> io::Result<Self> {
         let place = Reserved::new(handle);
+        handle.take_over(socket.as_raw_fd());
         let stream = handle.driver(|driver| driver.adopt_stream(place.id(), socket))?;
         let peer = stream
             .finish_connect()?

@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -368,6 +368,7 @@ impl Bound {
         options: &ListenOptions,
     ) -> io::Result<Self> {
         let (place, backlog) = (Reserved::new(handle), options.backlog);
+        handle.take_over(socket.as_raw_fd());
         let listener =
             handle.driver(|driver| driver.adopt_listener(place.id(), socket, backlog))?;
         Self::at(place, listener)

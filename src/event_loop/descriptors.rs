@@ -190,6 +190,15 @@ impl LoopHandle {
         }
     }
 
+    /// A descriptor becomes one of ours: whoever watched it does so no more, as a transport of
+    /// asyncio's takes the place of a reader.
+    pub(crate) fn take_over(&self, fd: RawFd) {
+        if let Some(watched) = self.watched(fd) {
+            watched.watch.end();
+            self.forget(&watched);
+        }
+    }
+
     fn watched(&self, fd: RawFd) -> Option<Rc<Watched>> {
         self.inner.watched.with(|table| table.get(&fd).cloned())
     }

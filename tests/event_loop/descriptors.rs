@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
+use std::future::IntoFuture;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -755,6 +756,77 @@ fn a_transport_whose_number_was_watched_before_is_left_alone() {
         },
     );
     assert_eq!(status.code(), Some(ALIVE));
+}
+
+#[test]
+fn a_connection_that_is_being_made_is_left_alone_as_well() {
+    let status = in_a_child(
+        "descriptors::a_connection_that_is_being_made_is_left_alone_as_well",
+        || {
+            let mut event_loop = EventLoop::new().unwrap();
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let address = listener.local_addr().unwrap();
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let trace = Trace::default();
+            event_loop
+                .add_reader(&ours, trace.noting("called"))
+                .unwrap();
+            let number = closed(ours);
+            let connecting = create_connection(Echo::default, address).into_future();
+            let connecting = event_loop.create_task(connecting);
+            // Its socket has the number, and no event was seen yet.
+            let (handle, done) = (event_loop.handle(), trace.noting("refused"));
+            event_loop.call_soon(move || {
+                let error = handle.add_reader(&number, || ()).unwrap_err();
+                let expected = "is used by a connection that is being made";
+                assert!(error.to_string().ends_with(expected), "{error}");
+                assert!(handle.remove_reader(&number));
+                done();
+            });
+            let (_transport, _) = event_loop.run_until_complete(connecting).unwrap().unwrap();
+            let (peer, _) = listener.accept().unwrap();
+            assert_echoes(&mut event_loop, &peer);
+            assert_eq!(trace.take(), ["refused"]);
+            drop(theirs);
+        },
+    );
+    assert_eq!(status.code(), Some(ALIVE));
+}
+
+#[test]
+fn a_socket_that_becomes_a_transport_or_server_loses_its_reader() {
+    let _deadline = deadline();
+    let mut event_loop = EventLoop::new().unwrap();
+    let trace = Trace::default();
+    let gone = on_drop(trace.noting("dropped"));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    event_loop
+        .add_reader(&listener, trace.noting("called"))
+        .unwrap();
+    let number = listener.as_raw_fd();
+    let server = create_server(Echo::default, listener);
+    let server = event_loop.run_until_complete(server).unwrap();
+    assert!(!event_loop.remove_reader(&number));
+    let peer = TcpStream::connect(address).unwrap();
+    assert_echoes(&mut event_loop, &peer);
+
+    let number = peer.as_raw_fd();
+    let called = trace.noting("called");
+    let reader = move || {
+        let _ = &gone;
+        called();
+    };
+    event_loop.add_reader(&peer, reader).unwrap();
+    let connection = create_connection(Echo::default, peer);
+    let (transport, _) = event_loop.run_until_complete(connection).unwrap();
+    assert_eq!(trace.take(), ["dropped"]);
+    assert!(!event_loop.remove_reader(&number));
+    transport.write(b"x");
+    one_turn(&mut event_loop);
+    transport.abort();
+    server.close();
+    assert_eq!(trace.take(), [""; 0]);
 }
 
 // The end of the loop.

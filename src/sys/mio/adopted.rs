@@ -37,7 +37,9 @@ pub(crate) fn adopt_stream(
     }
     socket.set_nonblocking(true)?;
     let fd = socket.as_raw_fd();
-    let stream: Box<dyn Stream> = match kind {
+    // Before it is somebody's who would take the registration back: if this fails, it is not ours.
+    registry.register(&mut SourceFd(&fd), token_of(id), STREAM_INTEREST)?;
+    Ok(match kind {
         Kind::Tcp => {
             // Refused only where it is no TCP after all.
             let _ = socket.set_tcp_nodelay(true);
@@ -48,9 +50,7 @@ pub(crate) fn adopt_stream(
             let stream = UnixStream::from_std(socket.into());
             Box::new(Adopted::new(registry, fd, UnixConnection::from(stream)))
         }
-    };
-    registry.register(&mut SourceFd(&fd), token_of(id), STREAM_INTEREST)?;
-    Ok(stream)
+    })
 }
 
 /// Takes a stream socket that listens, or is bound to do so.
