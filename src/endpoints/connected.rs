@@ -26,7 +26,8 @@ pub(crate) struct Connected {
 impl Connected {
     /// Takes a socket that somebody else has connected.
     pub(crate) fn adopt(handle: &LoopHandle, socket: OwnedFd) -> io::Result<Self> {
-        let place = Reserved::new(handle);
+        let mut place = Reserved::new(handle);
+        place.has_socket();
         handle.take_over(socket.as_raw_fd());
         let stream = handle.driver(|driver| driver.adopt_stream(place.id(), socket))?;
         let peer = stream

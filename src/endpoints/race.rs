@@ -147,13 +147,14 @@ impl Attempt {
         locals: Option<&[SocketAddr]>,
         errors: &mut Vec<EndpointError>,
     ) -> Option<Self> {
-        let place = Reserved::new(handle);
+        let mut place = Reserved::new(handle);
         let started = match (locals, to.as_inet()) {
             (Some(locals), Some(inet)) => start_from_any(handle, &place, locals, inet, errors)?,
             _ => handle.driver(|driver| driver.connect(place.id(), to)),
         };
         match started {
             Ok(stream) => {
+                place.has_socket();
                 let connecting = Rc::new(Connecting::new(&*stream));
                 handle.insert(place.id(), Rc::clone(&connecting) as Rc<dyn Source>);
                 Some(Self {

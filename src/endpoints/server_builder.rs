@@ -356,8 +356,9 @@ impl Bound {
         address: &Address,
         options: &ListenOptions,
     ) -> io::Result<Self> {
-        let place = Reserved::new(handle);
+        let mut place = Reserved::new(handle);
         let listener = handle.driver(|driver| driver.bind(place.id(), address, options))?;
+        place.has_socket();
         Self::at(place, listener)
     }
 
@@ -367,7 +368,8 @@ impl Bound {
         socket: OwnedFd,
         options: &ListenOptions,
     ) -> io::Result<Self> {
-        let (place, backlog) = (Reserved::new(handle), options.backlog);
+        let (mut place, backlog) = (Reserved::new(handle), options.backlog);
+        place.has_socket();
         handle.take_over(socket.as_raw_fd());
         let listener =
             handle.driver(|driver| driver.adopt_listener(place.id(), socket, backlog))?;
