@@ -196,8 +196,9 @@ impl<F> CreateConnection<F> {
     }
 
     /// How long one address is waited for before the next one is tried beside it: happy eyeballs
-    /// (RFC 8305), which proposes 250 milliseconds. An attempt that fails makes the next one begin
-    /// at once. `None`, the default: one after the other, each for as long as the system tries.
+    /// (RFC 8305), which proposes 250 milliseconds. The next one begins at once when the attempt
+    /// that began last fails; the failure of an earlier one hastens nothing. `None`, the default:
+    /// one after the other, each for as long as the system tries.
     pub fn happy_eyeballs_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
         self.options.happy_eyeballs_delay = delay.into();
         self

@@ -29,7 +29,9 @@ use crate::transports::Protocol;
 /// What a server that crashed left at the path is replaced. To find out, we connect to it: a
 /// server that lives sees a connection that ends at once, and keeps its path. (A socket that is
 /// bound and does not listen yet looks like one that nobody has any more, so a path should not be
-/// shared with a server that is made with `start_serving(false)`.) When the server is closed, the
+/// shared with a server that is made with `start_serving(false)`; and of two that start in the
+/// same instant the later one may take the path from the earlier one, which notices nothing.
+/// Whoever cannot rule that out holds a lock while starting.) When the server is closed, the
 /// path is removed if it still is the socket that was made here; that of an existing socket is
 /// never removed.
 ///
