@@ -168,6 +168,27 @@ fn family_proto_and_flags_reach_the_resolver_and_narrow_its_answers() {
 }
 
 #[test]
+fn with_a_flag_a_literal_of_another_family_is_for_the_resolver_to_map() {
+    run(async {
+        let script = Script::installed();
+        let listener = std::net::TcpListener::bind(("::1", 0));
+        // Nothing to see on a machine without IPv6.
+        let Ok(listener) = listener else {
+            return;
+        };
+        let v6 = listener.local_addr().unwrap();
+        script.answer("127.0.0.1", &[v6]);
+        let connecting = create_connection(quiet, ("127.0.0.1", 80))
+            .family(Family::Inet6)
+            .flags(netdb::AI_ADDRCONFIG);
+        let (transport, _) = connecting.await.unwrap();
+        let peer_name = transport.get_extra_info(PeerName).unwrap();
+        assert_eq!(peer_name.as_inet(), Some(v6));
+        transport.abort();
+    });
+}
+
+#[test]
 fn contradictory_keywords_are_errors_that_name_the_argument() {
     run(async {
         let connecting = create_connection(quiet, ("127.0.0.1", 80)).family(Family::Inet6);
