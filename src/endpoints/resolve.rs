@@ -2,8 +2,9 @@
 //!
 //! Owns: [`look_up`], [`resolve_each`], [`resolve_all`] and [`resolve_for`]. Why: the system's
 //! resolver blocks, so it is asked on the loop's executor, unless the loop has a resolver of its
-//! own. Invariants: a literal never touches either; an answer that comes when nobody waits any more
-//! is dropped. asyncio's counterpart: `_ensure_resolved`, and what `loop.getaddrinfo` does.
+//! own. Invariants: a literal touches either only if it may have to be mapped to another family; an
+//! answer that comes when nobody waits any more is dropped. asyncio's counterpart:
+//! `_ensure_resolved`, and what `loop.getaddrinfo` does.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -15,7 +16,7 @@ use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
 use crate::event_loop::LoopHandle;
 use crate::sys::{
-    AddrInfo, Family, Proto, Query, Service, SocketType, family_refused, getaddrinfo,
+    AddrInfo, Family, Proto, Query, Service, SocketType, family_refused, getaddrinfo, may_be_mapped,
 };
 
 /// What narrows the addresses of a stream down.
@@ -138,8 +139,7 @@ async fn addresses_of(
 ) -> Result<Vec<SocketAddr>, EndpointError> {
     let addresses = match host {
         Host::Name(name) => return resolve(handle, name, port, hints).await,
-        // With flags it is up to the resolver, which may map it.
-        Host::Literal(address) if hints.flags != 0 && !hints.family.includes(address) => {
+        Host::Literal(address) if may_be_mapped(hints.flags) && !hints.family.includes(address) => {
             return resolve(handle, &address.ip().to_string(), port, hints).await;
         }
         Host::Literal(address) => vec![*address],

@@ -33,6 +33,6 @@ pub(crate) use self::readiness::Readiness;
 pub use self::resolver::{
     AddrInfo, Family, Proto, Query, Resolver, ResolverFuture, Service, SocketType, netdb,
 };
-pub(crate) use self::resolver::{family_refused, getaddrinfo, getnameinfo};
+pub(crate) use self::resolver::{family_refused, getaddrinfo, getnameinfo, may_be_mapped};
 pub use self::signals::numbers;
 pub use self::unix_address::UnixAddress;

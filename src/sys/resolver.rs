@@ -110,7 +110,7 @@ impl Query {
         }
         let address = SocketAddr::new(ip, port);
         if !self.family.includes(&address) {
-            return (self.flags == 0).then(|| Err(family_refused()));
+            return (!may_be_mapped(self.flags)).then(|| Err(family_refused()));
         }
         let proto = match self.socket_type {
             SocketType::Datagram => Proto::Udp,
@@ -122,6 +122,12 @@ impl Query {
             ..AddrInfo::from(address)
         }))
     }
+}
+
+/// Whether these flags may make a literal one of the other family: one flag does, and which others
+/// do is the resolver's affair. `AI_PASSIVE` speaks of no host at all.
+pub(crate) fn may_be_mapped(flags: i32) -> bool {
+    flags & !netdb::AI_PASSIVE != 0
 }
 
 /// The address is a literal of the other family.
@@ -429,9 +435,15 @@ mod tests {
                 family,
                 ..query(host)
             };
-            let error = query.literal().unwrap().unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-            assert!(getaddrinfo(&query).is_err());
+            for flags in [0, netdb::AI_PASSIVE] {
+                let query = Query {
+                    flags,
+                    ..query.clone()
+                };
+                let error = query.literal().unwrap().unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+                assert!(getaddrinfo(&query).is_err());
+            }
         }
     }
 
