@@ -9,6 +9,8 @@
 
 #define _GNU_SOURCE /* memrchr */
 
+#include <limits.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +21,15 @@
 #define BACKLOG 4096
 #define CHUNK (64 * 1024)
 
+typedef union {
+    uv_handle_t handle;
+    uv_stream_t stream;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe; /* libuv's name for a unix socket */
+} socket_t;
+
 typedef struct {
-    uv_tcp_t tcp; /* first, so that a handle's address is its connection's */
+    socket_t socket; /* first, so that a handle's address is its connection's */
     uv_write_t write;
     char *queued; /* what `write` is sending, if it had to be copied */
     char *line;   /* the beginning of a line whose end has not come yet */
@@ -43,6 +52,7 @@ static uv_loop_t *loop;
 static received_cb received;
 static int counts_uploads;
 static int joins_lines;
+static int over_unix;
 
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer);
 static void download(connection_t *connection);
@@ -63,9 +73,8 @@ static void on_close(uv_handle_t *handle) {
 }
 
 static void close_connection(connection_t *connection) {
-    uv_handle_t *handle = (uv_handle_t *)&connection->tcp;
-    if (!uv_is_closing(handle))
-        uv_close(handle, on_close);
+    if (!uv_is_closing(&connection->socket.handle))
+        uv_close(&connection->socket.handle, on_close);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
@@ -84,12 +93,12 @@ static void on_written(uv_write_t *request, int status) {
     else if (connection->count > 0)
         download(connection);
     else
-        uv_read_start((uv_stream_t *)&connection->tcp, on_alloc, on_read);
+        uv_read_start(&connection->socket.stream, on_alloc, on_read);
 }
 
 /* Queues `data`, which stays valid until on_written. */
 static void queue(connection_t *connection, char *data, size_t size) {
-    uv_stream_t *stream = (uv_stream_t *)&connection->tcp;
+    uv_stream_t *stream = &connection->socket.stream;
     uv_buf_t buffer = uv_buf_init(data, size);
     connection->write.data = connection;
     connection->writing = 1;
@@ -101,7 +110,7 @@ static void queue(connection_t *connection, char *data, size_t size) {
 /* How much the kernel took at once, which may be nothing; less than 0 if the connection is gone. */
 static ssize_t try_send(connection_t *connection, const char *data, size_t size) {
     uv_buf_t buffer = uv_buf_init((char *)data, size);
-    int sent = uv_try_write((uv_stream_t *)&connection->tcp, &buffer, 1);
+    int sent = uv_try_write(&connection->socket.stream, &buffer, 1);
     if (sent == UV_EAGAIN)
         return 0;
     if (sent < 0)
@@ -223,16 +232,27 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer) {
         close_connection(connection);
 }
 
+static void check(int status) {
+    if (status < 0) {
+        fprintf(stderr, "%s\n", uv_strerror(status));
+        exit(1);
+    }
+}
+
+static int init_socket(socket_t *socket) {
+    return over_unix ? uv_pipe_init(loop, &socket->pipe, 0) : uv_tcp_init(loop, &socket->tcp);
+}
+
 static void on_connection(uv_stream_t *server, int status) {
     /* A failed accept, for want of descriptors for example, costs that connection only. */
     if (status < 0)
         return;
     connection_t *connection = checked(calloc(1, sizeof *connection));
-    uv_tcp_init(loop, &connection->tcp);
-    if (uv_accept(server, (uv_stream_t *)&connection->tcp) < 0)
+    check(init_socket(&connection->socket));
+    if (uv_accept(server, &connection->socket.stream) < 0)
         close_connection(connection);
     else
-        uv_read_start((uv_stream_t *)&connection->tcp, on_alloc, on_read);
+        uv_read_start(&connection->socket.stream, on_alloc, on_read);
 }
 
 static void refuse(const char *what, const char *value) {
@@ -255,6 +275,12 @@ static void choose_work(const char *name) {
         refuse("no --work is called", name);
 }
 
+static void choose_transport(const char *name) {
+    over_unix = strcmp(name, "unix") == 0;
+    if (!over_unix && strcmp(name, "tcp") != 0)
+        refuse("--listen is tcp or unix, not", name);
+}
+
 static void parse_options(int argc, char **argv) {
     received = echo;
     for (int i = 1; i < argc; i += 2) {
@@ -262,6 +288,8 @@ static void parse_options(int argc, char **argv) {
             refuse("no value for", argv[i]);
         if (strcmp(argv[i], "--work") == 0)
             choose_work(argv[i + 1]);
+        else if (strcmp(argv[i], "--listen") == 0)
+            choose_transport(argv[i + 1]);
         else if (strcmp(argv[i], "--buffer") == 0)
             read_buffer_size = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--api") != 0)
@@ -280,29 +308,44 @@ static void raise_descriptor_limit(void) {
     }
 }
 
-static void check(int status) {
-    if (status < 0) {
-        fprintf(stderr, "%s\n", uv_strerror(status));
-        exit(1);
-    }
+/* At 127.0.0.1 and a port of the kernel's choice. */
+static void listen_over_tcp(uv_tcp_t *server) {
+    struct sockaddr_in address;
+    int length = sizeof address;
+    check(uv_ip4_addr("127.0.0.1", 0, &address));
+    check(uv_tcp_bind(server, (const struct sockaddr *)&address, 0));
+    /* On Linux, accepted sockets inherit it. */
+    check(uv_tcp_nodelay(server, 1));
+    check(uv_listen((uv_stream_t *)server, BACKLOG, on_connection));
+    check(uv_tcp_getsockname(server, (struct sockaddr *)&address, &length));
+    printf("%d\n", ntohs(address.sin_port));
+}
+
+/* Among the temporary files, at nobody else's path. */
+static void listen_over_unix(uv_pipe_t *server) {
+    char folder[PATH_MAX];
+    size_t size = sizeof folder;
+    char path[PATH_MAX + 32];
+    check(uv_os_tmpdir(folder, &size));
+    snprintf(path, sizeof path, "%s/serve-%d", folder, (int)uv_os_getpid());
+    check(uv_pipe_bind(server, path));
+    check(uv_listen((uv_stream_t *)server, BACKLOG, on_connection));
+    printf("%s\n", path);
 }
 
 int main(int argc, char **argv) {
     parse_options(argc, argv);
     raise_descriptor_limit();
+    /* libuv leaves it to its users: a client that is gone is an error of the write. */
+    signal(SIGPIPE, SIG_IGN);
     loop = uv_default_loop();
 
-    uv_tcp_t server;
-    struct sockaddr_in address;
-    int length = sizeof address;
-    check(uv_tcp_init(loop, &server));
-    check(uv_ip4_addr("127.0.0.1", 0, &address));
-    check(uv_tcp_bind(&server, (const struct sockaddr *)&address, 0));
-    /* On Linux, accepted sockets inherit it. */
-    check(uv_tcp_nodelay(&server, 1));
-    check(uv_listen((uv_stream_t *)&server, BACKLOG, on_connection));
-    check(uv_tcp_getsockname(&server, (struct sockaddr *)&address, &length));
-    printf("%d\n", ntohs(address.sin_port));
+    socket_t server;
+    check(init_socket(&server));
+    if (over_unix)
+        listen_over_unix(&server.pipe);
+    else
+        listen_over_tcp(&server.tcp);
     fflush(stdout);
     return uv_run(loop, UV_RUN_DEFAULT);
 }

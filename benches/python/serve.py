@@ -8,9 +8,11 @@ of a read.
 import argparse
 import asyncio
 import logging
+import os
 import resource
 import socket
 import sys
+import tempfile
 
 BACKLOG = 4096
 CHUNK = bytes(64 * 1024)
@@ -155,7 +157,7 @@ def handler(work, buffer):
     return handle
 
 
-def listener():
+def tcp_listener():
     """A socket bound to 127.0.0.1 and a port of the kernel's choice, not yet listening.
 
     TCP_NODELAY is set on the listener: on Linux, accepted sockets inherit it.
@@ -163,19 +165,31 @@ def listener():
     sock = socket.socket()
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.bind(("127.0.0.1", 0))
-    return sock
+    return sock, sock.getsockname()[1]
+
+
+def unix_listener():
+    """A socket bound to a path among the temporary files that is nobody else's."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(os.path.join(tempfile.gettempdir(), f"serve-{os.getpid()}"))
+    return sock, sock.getsockname()
 
 
 async def serve(options):
-    place = {"sock": listener(), "backlog": BACKLOG}
+    loop = asyncio.get_running_loop()
+    if options.listen == "unix":
+        sock, place = unix_listener()
+        create_server, start_server = loop.create_unix_server, asyncio.start_unix_server
+    else:
+        sock, place = tcp_listener()
+        create_server, start_server = loop.create_server, asyncio.start_server
     if options.api == "protocol":
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(PROTOCOLS[options.work], **place)
+        server = await create_server(PROTOCOLS[options.work], sock=sock, backlog=BACKLOG)
     else:
         handle = handler(HANDLERS[options.work], options.buffer)
         limit = max(options.buffer, 64 * 1024)
-        server = await asyncio.start_server(handle, limit=limit, **place)
-    print(place["sock"].getsockname()[1], flush=True)
+        server = await start_server(handle, limit=limit, sock=sock, backlog=BACKLOG)
+    print(place, flush=True)
     async with server:
         await server.serve_forever()
 
@@ -210,6 +224,7 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runtime", choices=["asyncio", "uvloop"], default="asyncio")
     parser.add_argument("--api", choices=["protocol", "streams"], default="streams")
+    parser.add_argument("--listen", choices=["tcp", "unix"], default="tcp")
     parser.add_argument("--work", choices=list(PROTOCOLS), default="echo")
     parser.add_argument("--buffer", type=int, default=len(CHUNK))
     return parser.parse_args()

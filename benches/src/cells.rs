@@ -1,5 +1,7 @@
 //! The cells: what is measured over sockets, as data.
 
+use evloop_benches::contract::Transport;
+
 const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
 /// What one receive may bring at most, whoever makes it.
@@ -19,6 +21,7 @@ pub const CHURN: usize = 64;
 pub struct Cell {
     /// As `--cell` takes it and the tables show it.
     pub name: String,
+    pub transport: Transport,
     pub connections: usize,
     pub shape: Shape,
     /// Whether `--quick` measures it.
@@ -69,6 +72,16 @@ impl Shape {
 
 /// All of them, in the tables' order.
 pub fn all() -> Vec<Cell> {
+    let tcp = over_tcp();
+    let unix: Vec<_> = UNIX
+        .iter()
+        .filter_map(|name| tcp.iter().find(|cell| cell.name == *name))
+        .map(over_unix)
+        .collect();
+    tcp.into_iter().chain(unix).collect()
+}
+
+fn over_tcp() -> Vec<Cell> {
     let mut cells = Vec::new();
     for (bytes, size) in [
         (64, "64"),
@@ -102,6 +115,7 @@ pub fn all() -> Vec<Cell> {
         for &connections in all_connections {
             cells.push(Cell {
                 name: format!("{prefix}-c{connections}"),
+                transport: Transport::Tcp,
                 connections,
                 shape,
                 quick: connections == 10,
@@ -120,8 +134,19 @@ fn echo(connections: usize, bytes: usize, size: &str, pipelined: usize) -> Cell 
     Cell {
         quick: QUICK_ECHOES.contains(&name.as_str()),
         name,
+        transport: Transport::Tcp,
         connections,
         shape: Shape::Echo { bytes, pipelined },
+    }
+}
+
+/// The same cell over unix sockets.
+fn over_unix(tcp: &Cell) -> Cell {
+    Cell {
+        name: format!("unix-{}", tcp.name),
+        transport: Transport::Unix,
+        quick: tcp.name == QUICK_UNIX,
+        ..tcp.clone()
     }
 }
 
@@ -136,6 +161,12 @@ const QUICK_ECHOES: [&str; 8] = [
     "c10-100K",
     "c10-64-p16",
 ];
+
+/// Those that are measured over unix sockets, too.
+const UNIX: [&str; 5] = ["c1-1K", "c10-1K", "c100-1K", "c100-64-p16", "upload-c10"];
+
+/// The one of them that `--quick` measures.
+const QUICK_UNIX: &str = "c10-1K";
 
 #[cfg(test)]
 mod tests {
@@ -153,6 +184,9 @@ mod tests {
                 .iter()
                 .all(|name| names.contains(&(*name).into()))
         );
+        assert!(UNIX.contains(&QUICK_UNIX));
+        let over_unix = names.iter().filter(|name| name.starts_with("unix-"));
+        assert_eq!(over_unix.count(), UNIX.len());
     }
 
     #[test]

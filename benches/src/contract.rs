@@ -1,16 +1,20 @@
 //! The contract of the server programs (README.md), for those written in Rust.
 //!
-//! A server reads [`options`], calls [`raise_descriptor_limit`], takes [`listener`] (so that all
-//! have the same socket options), calls [`announce`] and serves until it is killed.
+//! A server reads [`options`], calls [`raise_descriptor_limit`], then [`listen`] (so that all have
+//! the same socket options), and serves until it is killed.
 
+use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How many connections may wait to be accepted.
@@ -29,6 +33,7 @@ pub const COUNT: usize = size_of::<u64>();
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Options {
     pub api: Api,
+    pub listen: Transport,
     pub work: Work,
     /// Bytes of a read buffer, whoever owns it.
     pub buffer: usize,
@@ -42,6 +47,13 @@ pub enum Api {
     Streams,
     /// Streams that read into a buffer of the caller's.
     StreamsInto,
+}
+
+/// `--listen`: what connections come over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    Tcp,
+    Unix,
 }
 
 /// `--work`: the table in README.md.
@@ -66,6 +78,7 @@ impl Options {
     pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             api: Api::Streams,
+            listen: Transport::Tcp,
             work: Work::Echo,
             buffer: CHUNK,
             driver: Driver::Epoll,
@@ -76,6 +89,7 @@ impl Options {
                 .ok_or_else(|| format!("{name} needs a value"))?;
             match name.as_str() {
                 "--api" => options.api = value.parse()?,
+                "--listen" => options.listen = value.parse()?,
                 "--work" => options.work = value.parse()?,
                 "--buffer" => options.buffer = parse_buffer(&value)?,
                 "--driver" => options.driver = value.parse()?,
@@ -98,6 +112,27 @@ impl FromStr for Api {
                 "--api is protocol, streams or streams-into, not {name}"
             )),
         }
+    }
+}
+
+impl Transport {
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Unix];
+
+    /// As `--listen` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Unix => "unix",
+        }
+    }
+}
+
+impl FromStr for Transport {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|known| known.name() == name);
+        known.ok_or_else(|| format!("--listen is tcp or unix, not {name}"))
     }
 }
 
@@ -157,26 +192,54 @@ pub fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, raised);
 }
 
-/// A non-blocking listener on 127.0.0.1 and a port of the kernel's choice.
-///
-/// TCP_NODELAY is set on the listener: on Linux, accepted sockets inherit it.
-pub fn listener() -> io::Result<TcpListener> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket.into())
+/// A listener that does not block.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
-/// Tells whoever started the program where it listens.
-pub fn announce(port: u16) -> io::Result<()> {
+/// Listens, on 127.0.0.1 and a port of the kernel's choice or at [`socket_path`], and announces
+/// where.
+///
+/// TCP_NODELAY is set on the listener: on Linux, accepted sockets inherit it.
+pub fn listen(transport: Transport) -> io::Result<Listener> {
+    match transport {
+        Transport::Tcp => {
+            let socket = stream_socket(AddressFamily::INET)?;
+            sockopt::set_tcp_nodelay(&socket, true)?;
+            rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+            rustix::net::listen(&socket, BACKLOG)?;
+            let listener = TcpListener::from(socket);
+            announce(listener.local_addr()?.port())?;
+            Ok(Listener::Tcp(listener))
+        }
+        Transport::Unix => {
+            let path = socket_path();
+            let socket = stream_socket(AddressFamily::UNIX)?;
+            rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?)?;
+            rustix::net::listen(&socket, BACKLOG)?;
+            announce(path.display())?;
+            Ok(Listener::Unix(socket.into()))
+        }
+    }
+}
+
+fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    Ok(socket)
+}
+
+/// Where a unix socket is bound: among the temporary files, and nobody else's path.
+pub fn socket_path() -> PathBuf {
+    env::temp_dir().join(format!("serve-{}", std::process::id()))
+}
+
+/// Tells whoever started the program where it listens: a port or a path.
+pub fn announce(place: impl Display) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{port}")?;
+    writeln!(stdout, "{place}")?;
     stdout.flush()
 }
 
@@ -216,9 +279,12 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         assert_eq!(
-            parse("--api protocol --work lines-buffered --buffer 4096 --driver uring"),
+            parse(
+                "--api protocol --listen unix --work lines-buffered --buffer 4096 --driver uring"
+            ),
             Ok(Options {
                 api: Api::Protocol,
+                listen: Transport::Unix,
                 work: Work::LinesBuffered,
                 buffer: 4096,
                 driver: Driver::Uring,
@@ -231,6 +297,7 @@ mod tests {
         for (line, fault) in [
             ("--work", "--work needs a value"),
             ("--work sing", "no --work is called sing"),
+            ("--listen udp", "--listen is tcp or unix, not udp"),
             ("--buffer 0", "--buffer is a number of bytes, not 0"),
             ("--colour red", "there is no option --colour"),
         ] {

@@ -118,7 +118,12 @@ impl<'a> Counter<'a> {
             eprintln!("counting {} in {}", participant.name, cell.name);
             let counted = self
                 .programs
-                .command_line(participant, work, participant.buffer(cell.shape))
+                .command_line(
+                    participant,
+                    cell.transport,
+                    work,
+                    participant.buffer(cell.shape),
+                )
                 .and_then(|command_line| {
                     self.count_cell(participant, cell, &command_line)
                         .map_err(|error| error.to_string())
@@ -257,7 +262,9 @@ impl<'a> Counter<'a> {
         let cell = cells::all().into_iter().find(|cell| cell.name == PROFILED);
         let cell = cell.ok_or("the cell to profile is gone")?;
         let (work, buffer) = (cell.shape.work(), participant.buffer(cell.shape));
-        let command_line = self.programs.command_line(participant, work, buffer)?;
+        let command_line = self
+            .programs
+            .command_line(participant, cell.transport, work, buffer)?;
         let options = [
             "--dump-instr=yes",
             "--compress-strings=no",
@@ -296,7 +303,7 @@ impl Drop for Counter<'_> {
 /// Runs a server through so many batches and ends it.
 fn serve(launch: &Launch, cell: &Cell, batches: u64) -> io::Result<()> {
     let server = ServerProcess::start(launch)?;
-    let mut load = load::of(cell, server.port, 0)?;
+    let mut load = load::of(cell, &server.address, 0)?;
     load.open()?;
     for _ in 0..batches {
         // Else a server that looks for the next request at once might find it, or not.

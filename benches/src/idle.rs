@@ -4,6 +4,8 @@
 
 use std::io;
 
+use evloop_benches::contract::Transport;
+
 use crate::cells::{Cell, Shape};
 use crate::load::{self, Check, Until};
 use crate::participants::{Participant, Takes};
@@ -61,19 +63,21 @@ fn one(
         bytes: 64,
         pipelined: 1,
     };
-    let command_line =
-        programs.command_line(participant, shape.work(), participant.buffer(shape))?;
+    let transport = Transport::Tcp;
+    let (work, buffer) = (shape.work(), participant.buffer(shape));
+    let command_line = programs.command_line(participant, transport, work, buffer)?;
     let launch = Launch::plain(processors.server, command_line);
     let grown = || -> io::Result<u64> {
         let server = ServerProcess::start(&launch)?;
         let idle = |connections| -> io::Result<_> {
             let cell = Cell {
                 name: String::new(),
+                transport,
                 connections,
                 shape,
                 quick: false,
             };
-            let mut load = load::of(&cell, server.port, 0)?;
+            let mut load = load::of(&cell, &server.address, 0)?;
             load.open()?;
             load.run(Until::Batch, Check::Contents)?;
             server.settled_cpu()?;

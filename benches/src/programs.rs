@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use evloop_benches::contract::Transport;
 use evloop_benches::foreign;
 
 use crate::machine::first_line;
@@ -69,16 +70,17 @@ impl Programs {
     pub fn command_line(
         &self,
         participant: &Participant,
+        listen: Transport,
         work: &str,
         buffer: usize,
     ) -> Result<Vec<String>, String> {
         let program = self.start(participant.program, "serve.py")?;
         let arguments = participant.arguments.iter().map(|&part| part.to_owned());
-        let contract = ["--work", work, "--buffer"].map(str::to_owned);
+        let contract = ["--listen", listen.name(), "--work", work, "--buffer"];
         Ok(program
             .into_iter()
             .chain(arguments)
-            .chain(contract)
+            .chain(contract.map(str::to_owned))
             .chain([buffer.to_string()])
             .collect())
     }

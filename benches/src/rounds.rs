@@ -4,6 +4,8 @@
 use std::io;
 use std::time::Duration;
 
+use evloop_benches::contract::Transport;
+
 use crate::cells::{Cell, MIB, Shape};
 use crate::load::{self, Check, Load, Until};
 use crate::participants::{Participant, Takes};
@@ -112,7 +114,9 @@ impl Bench<'_> {
         let work = participant.work(cell.shape)?;
         let start = || -> Result<Entrant, String> {
             let buffer = participant.buffer(cell.shape);
-            let command_line = self.programs.command_line(participant, work, buffer)?;
+            let command_line =
+                self.programs
+                    .command_line(participant, cell.transport, work, buffer)?;
             let launch = Launch::plain(self.processors.server, command_line);
             let server = ServerProcess::start(&launch).map_err(|error| error.to_string())?;
             let limit = server
@@ -121,8 +125,8 @@ impl Bench<'_> {
             if limit < (cell.connections + OTHER_DESCRIPTORS) as u64 {
                 return Err(format!("may open {limit} descriptors only"));
             }
-            let load =
-                load::of(cell, server.port, self.effort.bulk).map_err(|error| error.to_string())?;
+            let load = load::of(cell, &server.address, self.effort.bulk)
+                .map_err(|error| error.to_string())?;
             Ok(Entrant {
                 name: participant.name,
                 sockets: server.sockets().map_err(|error| error.to_string())?,
@@ -178,7 +182,8 @@ pub fn try_out(
         Takes::Everything | Takes::CountsOfEcho => Shape::Churn,
     };
     let work = participant.work(shape).unwrap_or(shape.work());
-    let command_line = programs.command_line(participant, work, participant.buffer(shape))?;
+    let buffer = participant.buffer(shape);
+    let command_line = programs.command_line(participant, Transport::Tcp, work, buffer)?;
     ServerProcess::start(&Launch::plain(processors.server, command_line))
         .map(drop)
         .map_err(|error| error.to_string())

@@ -10,12 +10,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use evloop_benches::folder::Folder;
+use evloop_benches::socket;
 use nix::time::ClockId;
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::SocketAddrAny;
 use rustix::process::Signal;
 
-/// How long a server may take to say its port. Python under valgrind takes seconds.
+/// How long a server may take to say where it listens. Python under valgrind takes seconds.
 const START: Duration = Duration::from_secs(60);
 
 /// How long a server may take to end, and to fall silent.
@@ -32,7 +35,9 @@ pub struct ServerProcess {
     /// The server itself.
     pid: i32,
     clock: ClockId,
-    pub port: u16,
+    pub address: SocketAddrAny,
+    /// Where its temporary files are, the path of a unix socket for one.
+    _folder: Folder,
 }
 
 /// How a server is started.
@@ -79,16 +84,18 @@ impl Launch {
 }
 
 impl ServerProcess {
-    /// Starts a server and waits for its port.
+    /// Starts a server and waits until it says where it listens.
     pub fn start(launch: &Launch) -> io::Result<Self> {
+        let folder = Folder::new()?;
         let mut child = launch
             .command()
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let port = match read_port(&mut child) {
-            Ok(port) => port,
+        let address = match read_address(&mut child) {
+            Ok(address) => address,
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -104,7 +111,8 @@ impl ServerProcess {
             clock: ClockId::pid_cpu_clock_id(Pid::from_raw(pid))?,
             child,
             pid,
-            port,
+            address,
+            _folder: folder,
         })
     }
 
@@ -230,8 +238,8 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Reads the line with the port, and waits for it no longer than [`START`].
-fn read_port(child: &mut Child) -> io::Result<u16> {
+/// Reads the line with the port or the path, and waits for it no longer than [`START`].
+fn read_address(child: &mut Child) -> io::Result<SocketAddrAny> {
     let stdout = child.stdout.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
     let deadline = Instant::now() + START;
     let mut line = Vec::new();
@@ -240,18 +248,15 @@ fn read_port(child: &mut Child) -> io::Result<u16> {
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         let mut watched = [PollFd::new(&*stdout, PollFlags::IN)];
         if rustix::event::poll(&mut watched, Some(&timeout))? == 0 {
-            return Err(too_late("it said no port"));
+            return Err(too_late("it does not say where it listens"));
         }
         let mut byte = [0];
         if stdout.read(&mut byte)? == 0 {
-            return Err(io::Error::other("it ended before it said its port"));
+            return Err(io::Error::other("it ended before it said where it listens"));
         }
         line.push(byte[0]);
     }
-    String::from_utf8_lossy(&line)
-        .trim()
-        .parse()
-        .map_err(|_| io::Error::other("what it said is no port"))
+    socket::address(String::from_utf8_lossy(&line).trim_end())
 }
 
 /// The error with the first line that the ended program wrote on stderr.
@@ -296,7 +301,7 @@ mod tests {
 
     use super::*;
 
-    /// A shell that says a port and then does as it is told.
+    /// A shell that says where it listens and then does as it is told.
     fn start(script: &str) -> io::Result<ServerProcess> {
         let core = (0..1024).find(|core| {
             rustix::thread::sched_getaffinity(None).is_ok_and(|allowed| allowed.is_set(*core))
@@ -308,11 +313,20 @@ mod tests {
     #[test]
     fn nothing_of_a_server_is_left_when_it_was_dropped() {
         let server = start("echo 4242; exec sleep 100").unwrap();
-        assert_eq!(server.port, 4242);
+        assert_eq!(server.address, socket::address("4242").unwrap());
         let process = format!("/proc/{}", server.pid);
         assert!(Path::new(&process).exists());
         drop(server);
         assert!(!Path::new(&process).exists());
+
+        let server = start("touch $TMPDIR/left; echo $TMPDIR/left; exec sleep 100").unwrap();
+        let folder = server._folder.path().to_owned();
+        let left = folder.join("left");
+        let address = socket::address(left.to_str().unwrap()).unwrap();
+        assert_eq!(server.address, address);
+        assert!(left.exists());
+        drop(server);
+        assert!(!folder.exists());
     }
 
     #[test]
@@ -327,9 +341,9 @@ mod tests {
     #[test]
     fn what_a_server_says_about_its_failure_is_told() {
         let error = start("echo no libuv here >&2; exit 2").err().unwrap();
-        let told = "it ended before it said its port: no libuv here";
+        let told = "it ended before it said where it listens: no libuv here";
         assert_eq!(error.to_string(), told);
         let error = start("echo hello").err().unwrap();
-        assert_eq!(error.to_string(), "what it said is no port");
+        assert_eq!(error.to_string(), "what it said is no port and no path");
     }
 }

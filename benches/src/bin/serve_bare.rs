@@ -5,15 +5,16 @@
 //! reported: one accept for each report saves the last, futile one and costs more in polls.
 #![forbid(unsafe_code)]
 
-use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 
 use evloop_benches::bare::{Connection, Progress};
-use evloop_benches::contract::{self, Options, Work};
+use evloop_benches::contract::{self, Listener, Options, Work};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
@@ -23,12 +24,18 @@ const EVENTS: usize = 1024;
 fn main() -> io::Result<()> {
     let options = contract::options();
     contract::raise_descriptor_limit();
-    let listener = contract::listener()?;
-    contract::announce(listener.local_addr()?.port())?;
-    serve(&listener, options)
+    match contract::listen(options.listen)? {
+        Listener::Tcp(listener) => serve::<TcpStream>(&listener.into(), options),
+        Listener::Unix(listener) => serve::<UnixStream>(&listener.into(), options),
+    }
 }
 
-fn serve(listener: &TcpListener, options: Options) -> io::Result<()> {
+/// A connection's socket, whatever it is over.
+trait Stream: Read + Write + AsFd + AsRawFd + From<OwnedFd> {}
+
+impl<S: Read + Write + AsFd + AsRawFd + From<OwnedFd>> Stream for S {}
+
+fn serve<S: Stream>(listener: &OwnedFd, options: Options) -> io::Result<()> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&poll, listener, key(listener), EventFlags::IN)?;
     let mut table = Vec::new();
@@ -45,7 +52,7 @@ fn serve(listener: &TcpListener, options: Options) -> io::Result<()> {
                 accept_all(&poll, listener, options.work, &mut table)?;
                 continue;
             }
-            let slot: &mut Option<Connection<TcpStream>> = &mut table[data.u64() as usize];
+            let slot: &mut Option<Connection<S>> = &mut table[data.u64() as usize];
             let closed = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
             if let Some(connection) = slot {
                 if connection.serve(&mut buffer, closed) == Progress::Over {
@@ -57,16 +64,16 @@ fn serve(listener: &TcpListener, options: Options) -> io::Result<()> {
 }
 
 /// Takes all connections that wait.
-fn accept_all(
+fn accept_all<S: Stream>(
     poll: &OwnedFd,
-    listener: &TcpListener,
+    listener: &OwnedFd,
     work: Work,
-    table: &mut Vec<Option<Connection<TcpStream>>>,
+    table: &mut Vec<Option<Connection<S>>>,
 ) -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     loop {
         let stream = match rustix::net::accept_with(listener, flags) {
-            Ok(socket) => TcpStream::from(socket),
+            Ok(socket) => S::from(socket),
             Err(Errno::WOULDBLOCK) => return Ok(()),
             Err(error) => {
                 // The queue is not empty: the level is reported again.

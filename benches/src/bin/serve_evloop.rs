@@ -4,11 +4,13 @@
 use std::io;
 
 use evloop::{
-    Address, Protocol, Server, StreamReader, StreamWriter, Transport, create_server, start_server,
+    Outcome, Protocol, Server, StreamReader, StreamWriter, Transport, create_server,
+    create_unix_server, start_server, start_unix_server,
 };
 use evloop_benches::contract::{self, Api, COUNT, Options, Work};
 
 const ANYWHERE: (&str, u16) = ("127.0.0.1", 0);
+const BACKLOG: u32 = contract::BACKLOG as u32;
 
 fn main() -> io::Result<()> {
     let options = contract::options();
@@ -18,68 +20,75 @@ fn main() -> io::Result<()> {
 
 async fn serve(options: Options) -> io::Result<()> {
     let server = match options.api {
-        Api::Protocol => serve_protocol(options.work).await?,
+        Api::Protocol => serve_protocol(options).await?,
         Api::Streams | Api::StreamsInto => serve_streams(options).await?,
     };
-    if let Some(port) = server.sockets().first().and_then(Address::port) {
-        contract::announce(port)?;
+    for address in server.sockets() {
+        match address.port() {
+            Some(port) => contract::announce(port)?,
+            None => contract::announce(address)?,
+        }
     }
     server.serve_forever().await
 }
 
-async fn serve_protocol(work: Work) -> io::Result<Server> {
-    let backlog = contract::BACKLOG as u32;
-    match work {
-        Work::Echo => {
-            create_server(Echo::default, ANYWHERE)
-                .backlog(backlog)
-                .await
-        }
-        Work::Lines => {
-            create_server(Lines::default, ANYWHERE)
-                .backlog(backlog)
-                .await
-        }
-        Work::Upload => {
-            create_server(Upload::default, ANYWHERE)
-                .backlog(backlog)
-                .await
-        }
-        Work::Download => {
-            create_server(Download::default, ANYWHERE)
-                .backlog(backlog)
-                .await
-        }
+async fn serve_protocol(options: Options) -> io::Result<Server> {
+    let listen = options.listen;
+    match options.work {
+        Work::Echo => with_protocols(Echo::default, listen).await,
+        Work::Lines => with_protocols(Lines::default, listen).await,
+        Work::Upload => with_protocols(Upload::default, listen).await,
+        Work::Download => with_protocols(Download::default, listen).await,
         Work::LinesBuffered => contract::refuse("evloop needs no buffering by hand"),
     }
 }
 
+async fn with_protocols<P: Protocol>(
+    factory: impl FnMut() -> P + 'static,
+    listen: contract::Transport,
+) -> io::Result<Server> {
+    match listen {
+        contract::Transport::Tcp => create_server(factory, ANYWHERE).backlog(BACKLOG).await,
+        contract::Transport::Unix => {
+            create_unix_server(factory, contract::socket_path())
+                .backlog(BACKLOG)
+                .await
+        }
+    }
+}
+
 async fn serve_streams(options: Options) -> io::Result<Server> {
-    let backlog = contract::BACKLOG as u32;
     let buffer = options.buffer;
-    let limit = buffer.max(contract::CHUNK);
     match (options.work, options.api) {
         (Work::Echo, Api::StreamsInto) => {
-            start_server(move |r, w| echo_into(r, w, buffer), ANYWHERE)
-                .backlog(backlog)
-                .limit(limit)
-                .await
+            with_streams(move |r, w| echo_into(r, w, buffer), options).await
         }
-        (Work::Echo, _) => {
-            start_server(move |r, w| echo(r, w, buffer), ANYWHERE)
-                .backlog(backlog)
-                .limit(limit)
-                .await
-        }
-        (Work::Lines, _) => start_server(lines, ANYWHERE).backlog(backlog).limit(limit).await,
-        (Work::Upload, _) => {
-            start_server(move |r, w| upload(r, w, buffer), ANYWHERE)
-                .backlog(backlog)
-                .limit(limit)
-                .await
-        }
-        (Work::Download, _) => start_server(download, ANYWHERE).backlog(backlog).limit(limit).await,
+        (Work::Echo, _) => with_streams(move |r, w| echo(r, w, buffer), options).await,
+        (Work::Lines, _) => with_streams(lines, options).await,
+        (Work::Upload, _) => with_streams(move |r, w| upload(r, w, buffer), options).await,
+        (Work::Download, _) => with_streams(download, options).await,
         (Work::LinesBuffered, _) => contract::refuse("evloop needs no buffering by hand"),
+    }
+}
+
+async fn with_streams<R: Outcome<K>, K>(
+    handler: impl FnMut(StreamReader, StreamWriter) -> R + 'static,
+    options: Options,
+) -> io::Result<Server> {
+    let limit = options.buffer.max(contract::CHUNK);
+    match options.listen {
+        contract::Transport::Tcp => {
+            start_server(handler, ANYWHERE)
+                .backlog(BACKLOG)
+                .limit(limit)
+                .await
+        }
+        contract::Transport::Unix => {
+            start_unix_server(handler, contract::socket_path())
+                .backlog(BACKLOG)
+                .limit(limit)
+                .await
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! mio without a runtime: what the poll library alone costs above the bare loop.
 #![forbid(unsafe_code)]
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 
 use evloop_benches::bare::{Connection, Progress};
-use evloop_benches::contract::{self, Work};
-use mio::net::{TcpListener, TcpStream};
+use evloop_benches::contract::{self, Listener, Options, Work};
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token};
 
 /// Events taken by one poll at most.
@@ -18,13 +19,40 @@ const LISTENER: Token = Token(usize::MAX);
 fn main() -> io::Result<()> {
     let options = contract::options();
     contract::raise_descriptor_limit();
-    let mut listener = TcpListener::from_std(contract::listener()?);
-    contract::announce(listener.local_addr()?.port())?;
+    match contract::listen(options.listen)? {
+        Listener::Tcp(listener) => serve(TcpListener::from_std(listener), options),
+        Listener::Unix(listener) => serve(UnixListener::from_std(listener), options),
+    }
+}
 
+/// What mio has twice, over TCP and over unix sockets.
+trait Accept: Source {
+    type Stream: Source + Read + Write + AsRawFd;
+
+    fn accept(&self) -> io::Result<Self::Stream>;
+}
+
+impl Accept for TcpListener {
+    type Stream = mio::net::TcpStream;
+
+    fn accept(&self) -> io::Result<Self::Stream> {
+        Ok(self.accept()?.0)
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = mio::net::UnixStream;
+
+    fn accept(&self) -> io::Result<Self::Stream> {
+        Ok(self.accept()?.0)
+    }
+}
+
+fn serve<L: Accept>(mut listener: L, options: Options) -> io::Result<()> {
     let mut poll = Poll::new()?;
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut table: Vec<Option<Connection<TcpStream>>> = Vec::new();
+    let mut table: Vec<Option<Connection<L::Stream>>> = Vec::new();
     let mut buffer = vec![0; options.buffer];
     let mut events = Events::with_capacity(EVENTS);
     loop {
@@ -49,15 +77,15 @@ fn main() -> io::Result<()> {
 }
 
 /// mio reports an edge, so the queue has to be emptied.
-fn accept_all(
-    listener: &mut TcpListener,
+fn accept_all<L: Accept>(
+    listener: &mut L,
     registry: &Registry,
     work: Work,
-    table: &mut Vec<Option<Connection<TcpStream>>>,
+    table: &mut Vec<Option<Connection<L::Stream>>>,
 ) -> io::Result<()> {
     loop {
         let mut stream = match listener.accept() {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => {
                 // Asks for the edge again, so that connections are served, and end, meanwhile.

@@ -5,12 +5,12 @@
 
 use std::io;
 
-use evloop_benches::contract::{self, COUNT, Driver, Options, Work};
+use evloop_benches::contract::{self, COUNT, Driver, Listener, Options, Work};
 use monoio::io::{
     AsyncBufReadExt, AsyncReadRent, AsyncReadRentExt, AsyncWriteRent, AsyncWriteRentExt, BufReader,
-    BufWriter, Splitable,
+    BufWriter, Split, Splitable,
 };
-use monoio::net::{TcpListener, TcpStream};
+use monoio::net::{TcpListener, UnixListener};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 fn main() -> io::Result<()> {
@@ -30,18 +30,37 @@ fn main() -> io::Result<()> {
 }
 
 async fn serve(options: Options) -> io::Result<()> {
-    let listener = TcpListener::from_std(contract::listener()?)?;
-    contract::announce(listener.local_addr()?.port())?;
+    match contract::listen(options.listen)? {
+        Listener::Tcp(listener) => {
+            let listener = TcpListener::from_std(listener)?;
+            accept_all(async || Ok(listener.accept().await?.0), options).await
+        }
+        Listener::Unix(listener) => {
+            let listener = UnixListener::from_std(listener)?;
+            accept_all(async || Ok(listener.accept().await?.0), options).await
+        }
+    }
+}
+
+/// A connection's socket, whatever it is over.
+trait Stream: AsyncReadRent + AsyncWriteRent + Split + 'static {}
+
+impl<S: AsyncReadRent + AsyncWriteRent + Split + 'static> Stream for S {}
+
+async fn accept_all<S: Stream>(
+    accept: impl AsyncFn() -> io::Result<S>,
+    options: Options,
+) -> io::Result<()> {
     loop {
-        match listener.accept().await {
+        match accept().await {
             // How a connection ends, by a reset for example, is its own affair.
-            Ok((stream, _)) => drop(monoio::spawn(work(stream, options))),
+            Ok(stream) => drop(monoio::spawn(work(stream, options))),
             Err(error) => monoio::time::sleep(contract::pause_after_failed_accept(&error)).await,
         }
     }
 }
 
-async fn work(stream: TcpStream, options: Options) -> io::Result<()> {
+async fn work(stream: impl Stream, options: Options) -> io::Result<()> {
     let buffer = options.buffer;
     match options.work {
         Work::Echo => echo(stream, buffer).await,
@@ -52,7 +71,7 @@ async fn work(stream: TcpStream, options: Options) -> io::Result<()> {
     }
 }
 
-async fn echo(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
+async fn echo(mut stream: impl Stream, buffer: usize) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(buffer);
     let mut result;
     loop {
@@ -66,7 +85,7 @@ async fn echo(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
     }
 }
 
-async fn lines(stream: TcpStream, buffer: usize) -> io::Result<()> {
+async fn lines(stream: impl Stream, buffer: usize) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(buffer, reader);
     let mut line = Vec::new();
@@ -79,7 +98,7 @@ async fn lines(stream: TcpStream, buffer: usize) -> io::Result<()> {
     Ok(())
 }
 
-async fn lines_buffered(stream: TcpStream, buffer: usize) -> io::Result<()> {
+async fn lines_buffered(stream: impl Stream, buffer: usize) -> io::Result<()> {
     let (reader, writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(buffer, reader);
     let mut writer = BufWriter::with_capacity(buffer, writer);
@@ -100,7 +119,7 @@ async fn lines_buffered(stream: TcpStream, buffer: usize) -> io::Result<()> {
     Ok(())
 }
 
-async fn upload(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
+async fn upload(mut stream: impl Stream, buffer: usize) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(buffer);
     let mut result;
     let mut count = 0_u64;
@@ -116,7 +135,7 @@ async fn upload(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
     Ok(())
 }
 
-async fn download(mut stream: TcpStream) -> io::Result<()> {
+async fn download(mut stream: impl Stream) -> io::Result<()> {
     let (result, count) = stream.read_exact(Box::new([0; COUNT])).await;
     result?;
     let mut left = u64::from_le_bytes(*count);

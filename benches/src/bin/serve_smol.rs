@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
 
-use evloop_benches::contract::{self, COUNT, Options, Work};
-use smol::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use evloop_benches::contract::{self, COUNT, Listener, Options, Work};
+use smol::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter,
+};
 use smol::{Async, LocalExecutor, Timer};
-
-type Stream = Async<TcpStream>;
 
 fn main() -> io::Result<()> {
     let options = contract::options();
@@ -22,18 +21,44 @@ fn main() -> io::Result<()> {
 }
 
 async fn serve(executor: &LocalExecutor<'static>, options: Options) -> io::Result<()> {
-    let listener = Async::<TcpListener>::new(contract::listener()?)?;
-    contract::announce(listener.get_ref().local_addr()?.port())?;
+    match contract::listen(options.listen)? {
+        Listener::Tcp(listener) => {
+            let listener = Async::new(listener)?;
+            accept_all(async || Ok(listener.accept().await?.0), executor, options).await
+        }
+        Listener::Unix(listener) => {
+            let listener = Async::new(listener)?;
+            accept_all(async || Ok(listener.accept().await?.0), executor, options).await
+        }
+    }
+}
+
+async fn accept_all<S: 'static>(
+    accept: impl AsyncFn() -> io::Result<Async<S>>,
+    executor: &LocalExecutor<'static>,
+    options: Options,
+) -> io::Result<()>
+where
+    for<'a> &'a Async<S>: Stream,
+{
     loop {
-        match listener.accept().await {
+        match accept().await {
             // How a connection ends, by a reset for example, is its own affair.
-            Ok((stream, _)) => executor.spawn(work(stream, options)).detach(),
+            Ok(stream) => {
+                let task = async move { work(&stream, options).await };
+                executor.spawn(task).detach();
+            }
             Err(error) => drop(Timer::after(contract::pause_after_failed_accept(&error)).await),
         }
     }
 }
 
-async fn work(stream: Stream, options: Options) -> io::Result<()> {
+/// A connection's socket, whatever it is over: borrowed, so that it can be read and written.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Copy {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Copy> Stream for S {}
+
+async fn work(stream: impl Stream, options: Options) -> io::Result<()> {
     let buffer = options.buffer;
     match options.work {
         Work::Echo => echo(stream, buffer).await,
@@ -44,7 +69,7 @@ async fn work(stream: Stream, options: Options) -> io::Result<()> {
     }
 }
 
-async fn echo(mut stream: Stream, buffer: usize) -> io::Result<()> {
+async fn echo(mut stream: impl Stream, buffer: usize) -> io::Result<()> {
     let mut buffer = vec![0; buffer];
     loop {
         let received = stream.read(&mut buffer).await?;
@@ -55,9 +80,9 @@ async fn echo(mut stream: Stream, buffer: usize) -> io::Result<()> {
     }
 }
 
-async fn lines(stream: Stream, buffer: usize) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(buffer, &stream);
-    let mut writer = &stream;
+async fn lines(stream: impl Stream, buffer: usize) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(buffer, stream);
+    let mut writer = stream;
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).await? > 0 {
         writer.write_all(&line).await?;
@@ -66,9 +91,9 @@ async fn lines(stream: Stream, buffer: usize) -> io::Result<()> {
     Ok(())
 }
 
-async fn lines_buffered(stream: Stream, buffer: usize) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(buffer, &stream);
-    let mut writer = BufWriter::with_capacity(buffer, &stream);
+async fn lines_buffered(stream: impl Stream, buffer: usize) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(buffer, stream);
+    let mut writer = BufWriter::with_capacity(buffer, stream);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).await? > 0 {
         writer.write_all(&line).await?;
@@ -80,7 +105,7 @@ async fn lines_buffered(stream: Stream, buffer: usize) -> io::Result<()> {
     Ok(())
 }
 
-async fn upload(mut stream: Stream, buffer: usize) -> io::Result<()> {
+async fn upload(mut stream: impl Stream, buffer: usize) -> io::Result<()> {
     let mut buffer = vec![0; buffer];
     let mut count = 0_u64;
     loop {
@@ -93,7 +118,7 @@ async fn upload(mut stream: Stream, buffer: usize) -> io::Result<()> {
     stream.write_all(&count.to_le_bytes()).await
 }
 
-async fn download(mut stream: Stream) -> io::Result<()> {
+async fn download(mut stream: impl Stream) -> io::Result<()> {
     let mut count = [0; COUNT];
     stream.read_exact(&mut count).await?;
     let mut left = u64::from_le_bytes(count);

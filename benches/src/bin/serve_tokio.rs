@@ -5,9 +5,11 @@
 
 use std::io;
 
-use evloop_benches::contract::{self, COUNT, Options, Work};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::{TcpListener, TcpStream};
+use evloop_benches::contract::{self, COUNT, Listener, Options, Work};
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter,
+};
+use tokio::net::{TcpListener, UnixListener};
 
 fn main() -> io::Result<()> {
     let options = contract::options();
@@ -19,18 +21,37 @@ fn main() -> io::Result<()> {
 }
 
 async fn serve(options: Options) -> io::Result<()> {
-    let listener = TcpListener::from_std(contract::listener()?)?;
-    contract::announce(listener.local_addr()?.port())?;
+    match contract::listen(options.listen)? {
+        Listener::Tcp(listener) => {
+            let listener = TcpListener::from_std(listener)?;
+            accept_all(async || Ok(listener.accept().await?.0), options).await
+        }
+        Listener::Unix(listener) => {
+            let listener = UnixListener::from_std(listener)?;
+            accept_all(async || Ok(listener.accept().await?.0), options).await
+        }
+    }
+}
+
+/// A connection's socket, whatever it is over.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+async fn accept_all<S: Stream>(
+    accept: impl AsyncFn() -> io::Result<S>,
+    options: Options,
+) -> io::Result<()> {
     loop {
-        match listener.accept().await {
+        match accept().await {
             // How a connection ends, by a reset for example, is its own affair.
-            Ok((stream, _)) => drop(tokio::spawn(work(stream, options))),
+            Ok(stream) => drop(tokio::spawn(work(stream, options))),
             Err(error) => tokio::time::sleep(contract::pause_after_failed_accept(&error)).await,
         }
     }
 }
 
-async fn work(stream: TcpStream, options: Options) -> io::Result<()> {
+async fn work(stream: impl Stream, options: Options) -> io::Result<()> {
     let buffer = options.buffer;
     match options.work {
         Work::Echo => echo(stream, buffer).await,
@@ -41,7 +62,7 @@ async fn work(stream: TcpStream, options: Options) -> io::Result<()> {
     }
 }
 
-async fn echo(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
+async fn echo(mut stream: impl Stream, buffer: usize) -> io::Result<()> {
     let mut buffer = vec![0; buffer];
     loop {
         let received = stream.read(&mut buffer).await?;
@@ -52,33 +73,32 @@ async fn echo(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
     }
 }
 
-async fn lines(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
-    let (reader, mut writer) = stream.split();
-    let mut reader = BufReader::with_capacity(buffer, reader);
+async fn lines(stream: impl Stream, buffer: usize) -> io::Result<()> {
+    // What is written goes straight to the socket.
+    let mut stream = BufReader::with_capacity(buffer, stream);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).await? > 0 {
-        writer.write_all(&line).await?;
+    while stream.read_until(b'\n', &mut line).await? > 0 {
+        stream.write_all(&line).await?;
         line.clear();
     }
     Ok(())
 }
 
-async fn lines_buffered(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
-    let (reader, writer) = stream.split();
-    let mut reader = BufReader::with_capacity(buffer, reader);
-    let mut writer = BufWriter::with_capacity(buffer, writer);
+async fn lines_buffered(stream: impl Stream, buffer: usize) -> io::Result<()> {
+    let stream = BufWriter::with_capacity(buffer, stream);
+    let mut stream = BufReader::with_capacity(buffer, stream);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).await? > 0 {
-        writer.write_all(&line).await?;
+    while stream.read_until(b'\n', &mut line).await? > 0 {
+        stream.write_all(&line).await?;
         line.clear();
-        if !reader.buffer().contains(&b'\n') {
-            writer.flush().await?;
+        if !stream.buffer().contains(&b'\n') {
+            stream.flush().await?;
         }
     }
     Ok(())
 }
 
-async fn upload(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
+async fn upload(mut stream: impl Stream, buffer: usize) -> io::Result<()> {
     let mut buffer = vec![0; buffer];
     let mut count = 0_u64;
     loop {
@@ -91,7 +111,7 @@ async fn upload(mut stream: TcpStream, buffer: usize) -> io::Result<()> {
     stream.write_all(&count.to_le_bytes()).await
 }
 
-async fn download(mut stream: TcpStream) -> io::Result<()> {
+async fn download(mut stream: impl Stream) -> io::Result<()> {
     let mut count = [0; COUNT];
     stream.read_exact(&mut count).await?;
     let mut left = u64::from_le_bytes(count);

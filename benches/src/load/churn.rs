@@ -1,8 +1,10 @@
 //! Connections that live for one echo: connect, send, receive, close, again.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::Instant;
+
+use evloop_benches::socket::Socket;
+use rustix::net::SocketAddrAny;
 
 use crate::cells::CHURN;
 use crate::load::pattern::Pattern;
@@ -10,7 +12,7 @@ use crate::load::wire::{Origin, Wire, now};
 use crate::load::{Check, Histogram, Load, Until, wrong};
 
 pub struct Churn {
-    port: u16,
+    server: SocketAddrAny,
     pattern: Pattern,
     wire: Wire,
     lives: Vec<Option<Life>>,
@@ -18,15 +20,15 @@ pub struct Churn {
 
 /// A connection and how far its only echo is.
 struct Life {
-    socket: TcpStream,
+    socket: Socket,
     sent: bool,
     received: usize,
 }
 
 impl Churn {
-    pub fn new(port: u16, connections: usize) -> io::Result<Self> {
+    pub fn new(server: SocketAddrAny, connections: usize) -> io::Result<Self> {
         Ok(Self {
-            port,
+            server,
             pattern: Pattern::plain(CHURN),
             wire: Wire::new()?,
             lives: (0..connections).map(|_| None).collect(),
@@ -34,7 +36,7 @@ impl Churn {
     }
 
     fn begin(&mut self, index: usize, origin: Origin) -> io::Result<()> {
-        let socket = origin.begin_to_connect(self.port)?;
+        let socket = origin.begin_to_connect(&self.server)?;
         self.wire.watch(&socket, index)?;
         self.lives[index] = Some(Life {
             socket,
@@ -51,12 +53,12 @@ impl Churn {
         };
         if !life.sent {
             // So few bytes fit into a new socket at once.
-            life.sent = now(life.socket.write(self.pattern.piece(index, 0)))?.is_some();
+            life.sent = now((&life.socket).write(self.pattern.piece(index, 0)))?.is_some();
             return Ok(false);
         }
         // One byte more than is due, to see what is too much.
         let mut buffer = [0; CHURN + 1];
-        let Some(count) = now(life.socket.read(&mut buffer[life.received..]))? else {
+        let Some(count) = now((&life.socket).read(&mut buffer[life.received..]))? else {
             return Ok(false);
         };
         if count == 0 {

@@ -1,8 +1,10 @@
 //! Connections that send something and get it back: messages, lines, and bulk in both directions.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::Instant;
+
+use evloop_benches::socket::Socket;
+use rustix::net::SocketAddrAny;
 
 use crate::cells::{LINE, LINES};
 use crate::load::pattern::Pattern;
@@ -13,7 +15,7 @@ use crate::load::{Check, Histogram, Load, ROUND_TRIPS, SCRATCH, Until, again_unt
 const BULK_PERIOD: usize = 64 * 1024;
 
 pub struct Exchange {
-    port: u16,
+    server: SocketAddrAny,
     connections: usize,
     /// Bytes that go out and come back before a connection begins anew.
     size: usize,
@@ -29,7 +31,7 @@ pub struct Exchange {
 
 /// A connection and how far its exchange is.
 struct Flight {
-    socket: TcpStream,
+    socket: Socket,
     began: Instant,
     sent: usize,
     received: usize,
@@ -37,33 +39,38 @@ struct Flight {
 
 impl Exchange {
     pub fn messages(
-        port: u16,
+        server: SocketAddrAny,
         connections: usize,
         bytes: usize,
         pipelined: usize,
     ) -> io::Result<Self> {
         let size = bytes * pipelined;
-        let mut new = Self::new(port, connections, size, Pattern::plain(size))?;
+        let mut new = Self::new(server, connections, size, Pattern::plain(size))?;
         new.operations = pipelined as u64;
         new.times = Some(Histogram::default());
         Ok(new)
     }
 
-    pub fn lines(port: u16, connections: usize) -> io::Result<Self> {
-        let mut new = Self::new(port, connections, LINES * LINE, Pattern::lines())?;
+    pub fn lines(server: SocketAddrAny, connections: usize) -> io::Result<Self> {
+        let mut new = Self::new(server, connections, LINES * LINE, Pattern::lines())?;
         new.operations = LINES as u64;
         new.times = Some(Histogram::default());
         Ok(new)
     }
 
     /// An operation is a byte; `share` of them go over each connection.
-    pub fn bulk(port: u16, connections: usize, share: usize) -> io::Result<Self> {
-        Self::new(port, connections, share, Pattern::plain(BULK_PERIOD))
+    pub fn bulk(server: SocketAddrAny, connections: usize, share: usize) -> io::Result<Self> {
+        Self::new(server, connections, share, Pattern::plain(BULK_PERIOD))
     }
 
-    fn new(port: u16, connections: usize, size: usize, pattern: Pattern) -> io::Result<Self> {
+    fn new(
+        server: SocketAddrAny,
+        connections: usize,
+        size: usize,
+        pattern: Pattern,
+    ) -> io::Result<Self> {
         Ok(Self {
-            port,
+            server,
             connections,
             size,
             operations: size as u64,
@@ -90,7 +97,7 @@ impl Exchange {
         while flight.sent < self.size {
             let piece = self.pattern.piece(index, flight.sent);
             let piece = &piece[..piece.len().min(self.size - flight.sent)];
-            match now(flight.socket.write(piece))? {
+            match now((&flight.socket).write(piece))? {
                 Some(count) => flight.sent += count,
                 None => break,
             }
@@ -101,7 +108,7 @@ impl Exchange {
     fn receive(&mut self, index: usize, check: Check) -> io::Result<()> {
         let flight = &mut self.flights[index];
         while flight.received < self.size {
-            let Some(count) = now(flight.socket.read(&mut self.scratch))? else {
+            let Some(count) = now((&flight.socket).read(&mut self.scratch))? else {
                 break;
             };
             if count == 0 {
@@ -168,7 +175,7 @@ impl Load for Exchange {
         }
         let origin = Origin::fresh();
         for index in 0..self.connections {
-            let socket = origin.connect(self.port)?;
+            let socket = origin.connect(&self.server)?;
             self.wire.watch(&socket, index)?;
             self.flights.push(Flight {
                 socket,

@@ -14,6 +14,8 @@ mod wire;
 use std::io;
 use std::time::{Duration, Instant};
 
+use rustix::net::SocketAddrAny;
+
 use crate::cells::{Cell, Shape};
 
 pub use histogram::Histogram;
@@ -59,22 +61,23 @@ pub trait Load {
     fn times(&mut self) -> Option<&mut Histogram>;
 }
 
-/// The load of `cell` on the server at `port`. A bulk cell moves `bulk` bytes in a batch, all its
-/// connections together.
-pub fn of(cell: &Cell, port: u16, bulk: usize) -> io::Result<Box<dyn Load>> {
-    let share = bulk / cell.connections;
+/// The load of `cell` on `server`. A bulk cell moves `bulk` bytes in a batch, all its connections
+/// together.
+pub fn of(cell: &Cell, server: &SocketAddrAny, bulk: usize) -> io::Result<Box<dyn Load>> {
+    let (server, connections) = (server.clone(), cell.connections);
+    let share = bulk / connections;
     Ok(match cell.shape {
         Shape::Echo { bytes, pipelined } => Box::new(exchange::Exchange::messages(
-            port,
-            cell.connections,
+            server,
+            connections,
             bytes,
             pipelined,
         )?),
-        Shape::Lines => Box::new(exchange::Exchange::lines(port, cell.connections)?),
-        Shape::BulkEcho => Box::new(exchange::Exchange::bulk(port, cell.connections, share)?),
-        Shape::Upload => Box::new(one_way::OneWay::upload(port, cell.connections, share)?),
-        Shape::Download => Box::new(one_way::OneWay::download(port, cell.connections, share)?),
-        Shape::Churn => Box::new(churn::Churn::new(port, cell.connections)?),
+        Shape::Lines => Box::new(exchange::Exchange::lines(server, connections)?),
+        Shape::BulkEcho => Box::new(exchange::Exchange::bulk(server, connections, share)?),
+        Shape::Upload => Box::new(one_way::OneWay::upload(server, connections, share)?),
+        Shape::Download => Box::new(one_way::OneWay::download(server, connections, share)?),
+        Shape::Churn => Box::new(churn::Churn::new(server, connections)?),
     })
 }
 
@@ -97,7 +100,11 @@ fn wrong(what: &str) -> io::Error {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::unix::net::UnixListener;
     use std::thread;
+
+    use evloop_benches::folder::Folder;
+    use evloop_benches::socket;
 
     use super::*;
     use crate::cells;
@@ -109,9 +116,8 @@ mod tests {
         serve: impl Fn(TcpStream) + Send + Sync + 'static,
     ) -> Result<u64, String> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let cell = cells::all().into_iter().find(|known| known.name == cell);
-        let cell = cell.expect("a cell of this name");
+        let address = listener.local_addr().unwrap().into();
+        let cell = named(cell);
         let connections = cell.connections;
         let server = thread::spawn(move || {
             thread::scope(|scope| {
@@ -121,7 +127,7 @@ mod tests {
                 }
             });
         });
-        let mut load = of(&cell, port, 1 << 20).unwrap();
+        let mut load = of(&cell, &address, 1 << 20).unwrap();
         let result = load.open().and_then(|()| load.run(Until::Batch, check));
         drop(load);
         server.join().unwrap();
@@ -129,6 +135,11 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
             error.to_string()
         })
+    }
+
+    fn named(name: &str) -> Cell {
+        let cell = cells::all().into_iter().find(|known| known.name == name);
+        cell.expect("a cell of this name")
     }
 
     /// Sends back what `change` makes of each piece, until it is sent nothing or cannot send.
@@ -159,6 +170,25 @@ mod tests {
             verdict("churn-c10", Check::Contents, echo_with(|_| ())),
             Ok(10)
         );
+    }
+
+    #[test]
+    fn a_unix_socket_is_reached_by_its_path() {
+        let folder = Folder::new().unwrap();
+        let path = folder.path().join("server");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = thread::spawn(move || {
+            let (mut reader, _) = listener.accept().unwrap();
+            let mut writer = reader.try_clone().unwrap();
+            io::copy(&mut reader, &mut writer).unwrap()
+        });
+        let address = socket::address(path.to_str().unwrap()).unwrap();
+        let mut load = of(&named("unix-c1-1K"), &address, 0).unwrap();
+        load.open().unwrap();
+        assert_eq!(load.run(Until::Batch, Check::Contents).unwrap(), 1);
+        drop(load);
+        // The one that opening sends, and the batch.
+        assert_eq!(server.join().unwrap(), 2 * 1024);
     }
 
     #[test]

@@ -2,15 +2,16 @@
 //! lengths.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
 
 use evloop_benches::contract::{CHUNK, COUNT};
+use evloop_benches::socket::Socket;
+use rustix::net::SocketAddrAny;
 
 use crate::load::wire::{Origin, Wire, now};
 use crate::load::{Check, Histogram, Load, SCRATCH, Until, again_until, wrong};
 
 pub struct OneWay {
-    port: u16,
+    server: SocketAddrAny,
     connections: usize,
     /// Bytes that one connection moves.
     share: usize,
@@ -29,7 +30,7 @@ enum Direction {
 }
 
 struct Transfer {
-    socket: TcpStream,
+    socket: Socket,
     sent: usize,
     received: usize,
     /// The first bytes that came: after an upload, the server's count.
@@ -38,24 +39,24 @@ struct Transfer {
 }
 
 impl OneWay {
-    pub fn upload(port: u16, connections: usize, share: usize) -> io::Result<Self> {
-        Self::new(port, connections, share, Direction::Up, vec![0; CHUNK])
+    pub fn upload(server: SocketAddrAny, connections: usize, share: usize) -> io::Result<Self> {
+        Self::new(server, connections, share, Direction::Up, vec![0; CHUNK])
     }
 
-    pub fn download(port: u16, connections: usize, share: usize) -> io::Result<Self> {
+    pub fn download(server: SocketAddrAny, connections: usize, share: usize) -> io::Result<Self> {
         let count = (share as u64).to_le_bytes().to_vec();
-        Self::new(port, connections, share, Direction::Down, count)
+        Self::new(server, connections, share, Direction::Down, count)
     }
 
     fn new(
-        port: u16,
+        server: SocketAddrAny,
         connections: usize,
         share: usize,
         direction: Direction,
         outgoing: Vec<u8>,
     ) -> io::Result<Self> {
         Ok(Self {
-            port,
+            server,
             connections,
             share,
             direction,
@@ -83,20 +84,20 @@ impl OneWay {
         while transfer.sent < to_send {
             let begin = transfer.sent % self.outgoing.len();
             let end = self.outgoing.len().min(begin + to_send - transfer.sent);
-            match now(transfer.socket.write(&self.outgoing[begin..end]))? {
+            match now((&transfer.socket).write(&self.outgoing[begin..end]))? {
                 Some(count) => transfer.sent += count,
                 None => return Ok(()),
             }
         }
         match self.direction {
-            Direction::Up => transfer.socket.shutdown(Shutdown::Write),
+            Direction::Up => transfer.socket.finish(),
             Direction::Down => Ok(()),
         }
     }
 
     fn receive(&mut self, index: usize) -> io::Result<()> {
         let transfer = &mut self.transfers[index];
-        while let Some(count) = now(transfer.socket.read(&mut self.scratch))? {
+        while let Some(count) = now((&transfer.socket).read(&mut self.scratch))? {
             if count == 0 {
                 transfer.ended = true;
                 break;
@@ -164,7 +165,7 @@ impl Load for OneWay {
         }
         let origin = Origin::fresh();
         for index in 0..self.connections {
-            let socket = origin.connect(self.port)?;
+            let socket = origin.connect(&self.server)?;
             self.wire.watch(&socket, index)?;
             self.transfers.push(Transfer {
                 socket,

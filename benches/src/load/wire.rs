@@ -2,20 +2,22 @@
 //!
 //! Each batch of connections comes from a loopback address of its own (127.16.0.0 and up): a
 //! client that closes first leaves its port in TIME_WAIT, and a fresh address brings a fresh set
-//! of ports, so that the thousandth slice finds as many as the first one did.
+//! of ports, so that the thousandth slice finds as many as the first one did. Unix sockets have no
+//! ports, and no origin.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use evloop_benches::socket::Socket;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrAny};
 
 /// A server that lets the client wait longer than this is taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,7 +37,7 @@ impl Wire {
     }
 
     /// Reports the socket's edges under `index` from now on.
-    pub fn watch(&self, socket: &TcpStream, index: usize) -> io::Result<()> {
+    pub fn watch(&self, socket: &Socket, index: usize) -> io::Result<()> {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         let data = EventData::new_u64(index as u64);
         Ok(epoll::add(&self.poll, socket, data, interest)?)
@@ -77,36 +79,32 @@ impl Origin {
         ))
     }
 
-    /// A connection to the server at `port`, made before this returns.
-    pub fn connect(self, port: u16) -> io::Result<TcpStream> {
-        let socket = self.socket(SocketFlags::empty())?;
+    /// A connection to `server`, made before this returns.
+    pub fn connect(self, server: &SocketAddrAny) -> io::Result<Socket> {
+        let socket = self.socket(server)?;
         sockopt::set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
-        rustix::net::connect(&socket, &server(port))?;
+        rustix::net::connect(&socket, server)?;
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(socket.into())
+        Ok(socket)
     }
 
     /// A connection on its way: it is there when it is writable.
-    pub fn begin_to_connect(self, port: u16) -> io::Result<TcpStream> {
-        let socket = self.socket(SocketFlags::NONBLOCK)?;
-        match rustix::net::connect(&socket, &server(port)) {
-            Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
+    pub fn begin_to_connect(self, server: &SocketAddrAny) -> io::Result<Socket> {
+        let socket = self.socket(server)?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        match rustix::net::connect(&socket, server) {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn socket(self, flags: SocketFlags) -> io::Result<OwnedFd> {
-        let flags = flags | SocketFlags::CLOEXEC;
-        let socket =
-            rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        rustix::net::bind(&socket, &SocketAddrV4::new(self.0, 0))?;
+    fn socket(self, server: &SocketAddrAny) -> io::Result<Socket> {
+        let socket = Socket::new(server)?;
+        if server.address_family() == AddressFamily::INET {
+            rustix::net::bind(&socket, &SocketAddrV4::new(self.0, 0))?;
+        }
         Ok(socket)
     }
-}
-
-fn server(port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
 
 /// Receives or sends as much as goes: `None` when nothing goes now.

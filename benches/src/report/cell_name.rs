@@ -1,11 +1,14 @@
 //! What the name of a cell says: `c10-64-p16` is 10 connections, 64 bytes, 16 in flight.
 
+/// The transport of a cell whose name has none.
+pub const TCP: &str = "tcp";
+
 /// A cell, read from its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellName {
     pub name: String,
     pub kind: Kind,
-    /// `tcp` unless the name begins with another one.
+    /// `tcp` unless the name begins with another one; as the tables show it.
     pub transport: &'static str,
     pub connections: Option<u64>,
     pub bytes: Option<u64>,
@@ -60,15 +63,15 @@ impl CellName {
         let mut cell = Self {
             name: name.to_owned(),
             kind: Kind::RequestResponse,
-            transport: "tcp",
+            transport: TCP,
             connections: None,
             bytes: None,
         };
         let mut depth = 1;
         for word in name.split('-') {
             match word {
-                "tcp" | "echo" => {}
-                "unix" => cell.transport = "unix",
+                TCP | "echo" => {}
+                "unix" => cell.transport = "unix sockets",
                 "tls" => cell.transport = "tls",
                 "lines" => cell.kind = Kind::Lines,
                 "bulkecho" | "upload" | "download" => cell.kind = Kind::Bulk,
@@ -94,7 +97,7 @@ impl CellName {
 
     /// Whether it is an echo over TCP with one message in flight: what most figures are about.
     pub fn is_request_response(&self) -> bool {
-        self.kind == Kind::RequestResponse && self.transport == "tcp"
+        self.kind == Kind::RequestResponse && self.transport == TCP
     }
 }
 
@@ -140,7 +143,10 @@ mod tests {
     #[test]
     fn another_transport_is_another_matter() {
         let cell = CellName::parse("unix-c10-1K");
-        assert_eq!((cell.transport, cell.kind), ("unix", Kind::RequestResponse));
+        assert_eq!(
+            (cell.transport, cell.kind),
+            ("unix sockets", Kind::RequestResponse)
+        );
         assert!(!cell.is_request_response());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::participants::Participant;
-use crate::report::cell_name::{CellName, Kind};
+use crate::report::cell_name::{CellName, Kind, TCP};
 use crate::report::reduce::{geometric_mean, lower_quartile, quantile, spread};
 use crate::results::{Count, Run};
 
@@ -140,7 +140,21 @@ impl<'a> Figures<'a> {
     }
 
     pub fn cells_of(&self, kind: Kind) -> Vec<&CellName> {
-        self.cells_where(|cell| cell.kind == kind && cell.transport == "tcp")
+        self.cells_where(|cell| cell.kind == kind && cell.transport == TCP)
+    }
+
+    /// Those that the figures to reach are about.
+    pub fn cells_over_tcp(&self) -> Vec<&CellName> {
+        self.cells_where(|cell| cell.transport == TCP)
+    }
+
+    /// What stands beside TCP, each with all of its cells.
+    pub fn other_transports(&self) -> Vec<(&'static str, Vec<&CellName>)> {
+        let transports = distinct(self.cells.iter().map(|cell| cell.transport));
+        let others = transports.into_iter().filter(|transport| *transport != TCP);
+        others
+            .map(|name| (name, self.cells_where(|cell| cell.transport == name)))
+            .collect()
     }
 
     /// Of the ratios in these cells, where both ran.

@@ -1,6 +1,6 @@
 //! The tables: each a function from the figures to Markdown.
 
-use crate::report::cell_name::{CellName, Kind};
+use crate::report::cell_name::{CellName, Kind, TCP};
 use crate::report::figures::{BARE, Figures, PROTOCOL, STREAMS, TIE, distinct, family, in_order};
 use crate::report::markdown::{NOTHING, Table, figure, figure_or_nothing};
 use crate::results::{Count, Run};
@@ -51,30 +51,28 @@ pub fn machine(run: &Run) -> String {
     table.to_string()
 }
 
-/// Geometric means of server CPU ÷ bare, a row for each participant and a column for each group.
+/// Geometric means of server CPU ÷ bare, a row for each participant and a column for each group:
+/// the kinds of cells over TCP, and each of the other transports.
 pub fn means(figures: &Figures) -> String {
-    let kinds: Vec<Kind> = Kind::ALL
+    let kinds = Kind::ALL.map(|kind| (kind.title(), figures.cells_of(kind)));
+    let groups: Vec<_> = kinds
         .into_iter()
-        .filter(|kind| {
-            figures
-                .participants(&figures.cells_of(*kind))
-                .contains(&BARE)
-        })
+        .chain(figures.other_transports())
+        .filter(|(_, cells)| figures.participants(cells).contains(&BARE))
         .collect();
-    if kinds.is_empty() {
+    if groups.is_empty() {
         return NOT_MEASURED.to_owned();
     }
-    let all = figures.cells_where(|cell| cell.transport == "tcp");
-    let head = kinds.iter().map(|kind| {
-        let cells = figures.cells_of(*kind).len();
-        format!("{} ({cells})", kind.title())
-    });
+    let head = groups
+        .iter()
+        .map(|(title, cells)| format!("{title} ({})", cells.len()));
     let mut table = Table::new(std::iter::once("÷ bare (cells)".to_owned()).chain(head));
-    for participant in figures.participants(&all) {
+    for participant in figures.participants(&figures.cells_where(|_| true)) {
         let mut row = vec![participant.to_owned()];
-        row.extend(kinds.iter().map(|kind| {
-            figure_or_nothing(figures.mean_ratio(&figures.cells_of(*kind), participant, BARE))
-        }));
+        let ratios = groups
+            .iter()
+            .map(|(_, cells)| figures.mean_ratio(cells, participant, BARE));
+        row.extend(ratios.map(figure_or_nothing));
         table.row(row);
     }
     table.to_string()
@@ -98,7 +96,7 @@ pub fn cells(figures: &Figures) -> String {
 fn group(figures: &Figures, kind: Kind, transport: &str, cells: &[&CellName]) -> String {
     let participants = figures.participants(cells);
     let title = match transport {
-        "tcp" => format!("**{}**", capital(kind.title())),
+        TCP => format!("**{}**", capital(kind.title())),
         other => format!("**{} over {other}**", capital(kind.title())),
     };
     let unit = format!("µs of server CPU per {}", kind.operation());
@@ -181,16 +179,14 @@ pub fn best_peers(figures: &Figures) -> String {
     if figures.cells.is_empty() {
         return NOT_MEASURED.to_owned();
     }
-    for (title, cells) in [
-        (
-            "mean, request-response",
-            figures.cells_of(Kind::RequestResponse),
-        ),
-        ("mean, all cells", figures.cells_where(|_| true)),
-    ] {
+    let groups = [
+        ("request-response", figures.cells_of(Kind::RequestResponse)),
+        ("all cells over TCP", figures.cells_over_tcp()),
+    ];
+    for (title, cells) in groups.into_iter().chain(figures.other_transports()) {
         let to_best = |ours| figure_or_nothing(figures.mean_to_best(&cells, ours));
         let mut row = vec![
-            title.to_owned(),
+            format!("mean, {title}"),
             String::new(),
             to_best(PROTOCOL),
             to_best(STREAMS),
@@ -430,6 +426,16 @@ mod tests {
         let text = cells(&figures);
         assert!(text.contains("| c10-1K |        6.10 |"), "{text}");
         assert_eq!(means(&figures), NOT_MEASURED);
+    }
+
+    #[test]
+    fn unix_sockets_are_shown_by_themselves() {
+        let run = sample::run();
+        let figures = Figures::new(&run);
+        assert!(means(&figures).contains("| churn (2) | unix sockets (5) |"));
+        let cells = cells(&figures);
+        assert!(cells.contains("**Request-response over unix sockets** (bare in µs"));
+        assert!(best_peers(&figures).contains("| mean, unix sockets "));
     }
 
     #[test]

@@ -265,10 +265,6 @@ fn each(figures: &Figures, cells: &[&CellName], who: &str, to: &str) -> Vec<Meas
     ratios.collect()
 }
 
-fn over_tcp<'a>(figures: &'a Figures) -> Vec<&'a CellName> {
-    figures.cells_where(|cell| cell.transport == "tcp")
-}
-
 fn mean_to_bare(figures: &Figures, who: &str) -> Vec<Measured> {
     mean_to(figures, who, BARE)
 }
@@ -282,11 +278,11 @@ fn mean_to_best(figures: &Figures, who: &str) -> Vec<Measured> {
 }
 
 fn mean_to_best_everywhere(figures: &Figures, who: &str) -> Vec<Measured> {
-    mean_to_peers(figures, who, &over_tcp(figures))
+    mean_to_peers(figures, who, &figures.cells_over_tcp())
 }
 
 fn worst_to_tokio(figures: &Figures, who: &str) -> Vec<Measured> {
-    each(figures, &over_tcp(figures), who, "tokio")
+    each(figures, &figures.cells_over_tcp(), who, "tokio")
 }
 
 fn to_uvloop(figures: &Figures, who: &str) -> Vec<Measured> {
@@ -362,9 +358,8 @@ fn bulk_echo_to_bare(figures: &Figures, who: &str) -> Vec<Measured> {
 }
 
 fn bulk_to_bare(figures: &Figures, who: &str, direction: &str) -> Vec<Measured> {
-    let cells = figures.cells_where(|cell| {
-        cell.kind == Kind::Bulk && cell.transport == "tcp" && cell.name.starts_with(direction)
-    });
+    let mut cells = figures.cells_of(Kind::Bulk);
+    cells.retain(|cell| cell.name.starts_with(direction));
     each(figures, &cells, who, BARE)
 }
 

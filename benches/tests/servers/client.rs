@@ -1,25 +1,26 @@
 //! A client that blocks, no call of which lasts for ever.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use evloop_benches::socket::Socket;
+use rustix::net::sockopt::{self, Timeout};
 
 use crate::server::Server;
 
 /// How long to wait for what does come: only a broken server uses it up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) struct Client(TcpStream);
+pub(crate) struct Client(Socket);
 
 impl Client {
     pub(crate) fn connect(server: &Server) -> Self {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).expect("to connect");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        Self(stream)
+        let socket = Socket::new(&server.address).expect("a socket");
+        for timeout in [Timeout::Recv, Timeout::Send] {
+            sockopt::set_socket_timeout(&socket, timeout, Some(PATIENCE)).expect("a timeout");
+        }
+        rustix::net::connect(&socket, &server.address).expect("to connect");
+        Self(socket)
     }
 
     pub(crate) fn send(&self, data: &[u8]) {
@@ -47,10 +48,10 @@ impl Client {
 
     /// Ends the sending half.
     pub(crate) fn finish(&self) {
-        self.0.shutdown(Shutdown::Write).expect("to shut down");
+        self.0.finish().expect("to shut down");
     }
 
-    /// Closes with a reset.
+    /// Closes with a reset; a unix socket, which has none, with whatever is unread.
     pub(crate) fn reset(self) {
         sockopt::set_socket_linger(&self.0, Some(Duration::ZERO)).expect("SO_LINGER");
     }
@@ -58,7 +59,7 @@ impl Client {
     /// Sends `data` until the server takes no more for a while, and says how much went.
     pub(crate) fn fill(&self, data: &[u8]) -> usize {
         let soon = Duration::from_millis(300);
-        self.0.set_write_timeout(Some(soon)).expect("a timeout");
+        sockopt::set_socket_timeout(&self.0, Timeout::Send, Some(soon)).expect("a timeout");
         let mut sent = 0;
         while sent < data.len() {
             match (&self.0).write(&data[sent..]) {

@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use evloop_benches::foreign;
+use evloop_benches::contract::Transport;
+use evloop_benches::folder::Folder;
+use evloop_benches::{foreign, socket};
+use rustix::net::SocketAddrAny;
 
 /// The status of a server that was asked for something it cannot do here.
 const CANNOT: i32 = 2;
 
 /// One of those who are compared.
+#[derive(Clone)]
 pub(crate) struct Participant {
     name: String,
+    listen: Transport,
     command: Result<Vec<PathBuf>, String>,
 }
 
@@ -57,14 +62,23 @@ impl Participant {
         let words = arguments.iter().map(PathBuf::from);
         Self {
             name: format!("{name} {}", arguments.join(" ")),
+            listen: Transport::Tcp,
             command: program.map(|program| [program].into_iter().chain(words).collect()),
+        }
+    }
+
+    /// The same, listening for connections of this kind.
+    pub(crate) fn over(&self, listen: Transport) -> Self {
+        Self {
+            listen,
+            ..self.clone()
         }
     }
 
     /// Whether it cannot run here, which is said, and is a failure where everybody is required.
     pub(crate) fn is_absent(&self) -> bool {
         let reason = match &self.command {
-            Ok(words) => match Server::start(words, "echo", "unlimited") {
+            Ok(words) => match Server::start(words, self.listen, "echo", "unlimited") {
                 Some(_) => return false,
                 None => "it said why on stderr",
             },
@@ -89,7 +103,7 @@ impl Participant {
     /// The same with a hard limit of open descriptors, as `ulimit -n` takes it.
     pub(crate) fn serve_with_descriptors(&self, work: &str, limit: &str) -> Server {
         let words = self.command.as_ref().expect("a participant who is there");
-        Server::start(words, work, limit).expect("the server to start again")
+        Server::start(words, self.listen, work, limit).expect("the server to start again")
     }
 }
 
@@ -100,12 +114,14 @@ fn scratch() -> &'static Path {
 /// A server that runs, until this is dropped.
 pub(crate) struct Server {
     child: Child,
-    pub(crate) port: u16,
+    pub(crate) address: SocketAddrAny,
+    /// Where its temporary files are.
+    _folder: Folder,
 }
 
 impl Server {
     /// `None` if the server says that it cannot.
-    fn start(words: &[PathBuf], work: &str, descriptors: &str) -> Option<Self> {
+    fn start(words: &[PathBuf], listen: Transport, work: &str, descriptors: &str) -> Option<Self> {
         let mut command = match descriptors {
             "unlimited" => Command::new(&words[0]),
             limit => {
@@ -117,9 +133,12 @@ impl Server {
                 shell
             }
         };
+        let folder = Folder::new().expect("a folder");
         let mut child = command
+            .env("TMPDIR", folder.path())
             .args(&words[1..])
-            .args(["--work", work, "--buffer", "65536"])
+            .args(["--listen", listen.name(), "--work", work])
+            .args(["--buffer", "65536"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -133,8 +152,12 @@ impl Server {
             assert_eq!(status.code(), Some(CANNOT), "{words:?} did not start");
             return None;
         }
-        let port = line.trim_end().parse().expect("a port");
-        Some(Self { child, port })
+        let address = socket::address(line.trim_end()).expect("a port or a path");
+        Some(Self {
+            child,
+            address,
+            _folder: folder,
+        })
     }
 
     /// The most memory that it ever held, in bytes.
