@@ -26,9 +26,10 @@ use crate::report::plots::PLOTS;
 use crate::results::Run;
 
 /// The pages that have generated parts.
-const PAGES: [&str; 3] = [
+const PAGES: [&str; 4] = [
     "docs/performance.md",
     "docs/performance-tables.md",
+    "docs/performance-tasks.md",
     "docs/performance-fairness.md",
 ];
 
