@@ -220,8 +220,8 @@ impl ConnectionEnd {
         self.unsent
     }
 
-    /// What `connection_lost` was told: a reset, or that a protocol panicked. `None` for a
-    /// connection that was closed by its peer, by us, or with `abort`.
+    /// What `connection_lost` was told: a reset, a policy of the server, or that a protocol
+    /// panicked. `None` for a connection that was closed by its peer, by us, or with `abort`.
     pub fn error(&self) -> Option<&Arc<io::Error>> {
         self.error.as_ref()
     }

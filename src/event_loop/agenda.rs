@@ -116,6 +116,11 @@ impl Agenda {
         self.first_note.take().or_else(|| self.more_notes.pop())
     }
 
+    /// Whether the loop has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
     /// The clock as it stood when this turn's poll returned.
     pub(crate) fn now(&self) -> Instant {
         self.now.get()

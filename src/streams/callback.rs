@@ -185,7 +185,8 @@ enum Failure {
 impl Failure {
     /// The one path for all failures: from the queue, since we may be inside the user's step.
     fn report(self, transport: &Transport) {
-        transport.core().close_for(CloseReason::HandlerFailed);
+        transport.core().close_failed();
+        let reason = transport.core().given_reason();
         let context = ExceptionContext::new("Unhandled exception in client_connected_cb");
         let context = match self {
             Self::Error(error) => context.error(error),
@@ -193,6 +194,6 @@ impl Failure {
         };
         let handle = transport.core().handle();
         let context = context.subject(transport.clone());
-        handle.report_soon(context.subject(CloseReason::HandlerFailed));
+        handle.report_soon(context.subject(reason.unwrap_or(CloseReason::HandlerFailed)));
     }
 }

@@ -222,11 +222,15 @@ impl StreamWriter {
             return Poll::Ready(Err(again(&error)));
         }
         match core.reason() {
-            Some(CloseReason::Aborted | CloseReason::LoopClosed) => {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            Some(reason @ (CloseReason::Aborted | CloseReason::LoopClosed)) => {
+                return Poll::Ready(Err(reason.into_error()));
             }
-            // It waited for room, and `close` has sent everything meanwhile.
-            Some(_) if waiting.has_begun() => return Poll::Ready(Ok(())),
+            // It waited for room, and a close has sent everything meanwhile.
+            Some(CloseReason::Closed | CloseReason::PeerEof | CloseReason::HandlerFailed)
+                if waiting.has_begun() =>
+            {
+                return Poll::Ready(Ok(()));
+            }
             Some(_) => return Poll::Ready(Err(connection_lost())),
             None => {}
         }

@@ -11,6 +11,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::transports::fault::Fault;
+
 /// Why a connection is over.
 ///
 /// A transport is asked with [`ClosedBecause`](crate::ClosedBecause); a report to the exception handler has it as a
@@ -44,36 +46,37 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The reason behind the error of `connection_lost`, of a read or of a drain: the one that it
-    /// holds, or [`Reset`](Self::Reset) for the system's own. For an error that holds something
-    /// else (a panic) [`HandlerFailed`](Self::HandlerFailed). What was no error there (an end, a
-    /// `close()`) has its reason with the transport only.
+    /// holds, [`Reset`](Self::Reset) for the system's own, [`HandlerFailed`](Self::HandlerFailed)
+    /// for that of a protocol that failed. `None` for any other error: an end in good order has its
+    /// reason with the transport only.
     ///
     /// ```
     /// use std::io;
     ///
     /// use evloop::CloseReason;
     ///
-    /// let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-    /// assert_eq!(CloseReason::of(&reset), CloseReason::Reset);
+    /// // ECONNRESET on Linux.
+    /// let reset = io::Error::from_raw_os_error(104);
+    /// assert_eq!(CloseReason::of(&reset), Some(CloseReason::Reset));
     /// let idle = io::Error::new(io::ErrorKind::TimedOut, CloseReason::IdleTimeout);
-    /// assert_eq!(CloseReason::of(&idle), CloseReason::IdleTimeout);
+    /// assert_eq!(CloseReason::of(&idle), Some(CloseReason::IdleTimeout));
     /// ```
-    pub fn of(error: &io::Error) -> Self {
+    pub fn of(error: &io::Error) -> Option<Self> {
         let Some(inner) = error.get_ref() else {
-            let of_the_system = error.raw_os_error().is_some();
-            return match error.kind() {
-                io::ErrorKind::ConnectionAborted if !of_the_system => Self::Aborted,
-                _ => Self::Reset,
-            };
+            return error.raw_os_error().map(|_| Self::Reset);
         };
         // What is reported more than once is shared.
         if let Some(shared) = inner.downcast_ref::<Arc<io::Error>>() {
             return Self::of(shared);
         }
-        inner.downcast_ref().copied().unwrap_or(Self::HandlerFailed)
+        if inner.is::<Fault>() {
+            return Some(Self::HandlerFailed);
+        }
+        inner.downcast_ref().copied()
     }
 
-    /// The error that `connection_lost` is told where a policy of ours is the reason.
+    /// The error that `connection_lost` is told where a policy of ours is the reason, and `drain`
+    /// after an abort.
     pub(crate) fn into_error(self) -> io::Error {
         let kind = match self {
             Self::IdleTimeout | Self::WriteTimeout => io::ErrorKind::TimedOut,

@@ -7,8 +7,6 @@
 //! counterpart: the read half of `_SelectorSocketTransport`, and `_call_connection_lost`.
 
 use std::cell::{Cell, RefCell};
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
@@ -20,8 +18,9 @@ use crate::sansio::byte_queue;
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
 use crate::transports::close_reason::CloseReason;
-use crate::transports::contract::{EMPTY_BUFFER, Protocol, ProtocolSide, Transport};
+use crate::transports::contract::{Protocol, ProtocolSide, Transport};
 use crate::transports::core::Core;
+use crate::transports::fault::Fault;
 use crate::transports::policies::Policies;
 use crate::transports::receiving::{RECEIVE_SIZE, Received};
 
@@ -132,13 +131,26 @@ impl Connection {
     }
 
     /// There is room again.
-    #[cold]
     fn go_on_writing(&self, handle: &LoopHandle) {
         self.core().flush();
         self.core().note_drained();
         self.tell(handle);
         // `resume_writing` may have written more; only now it is the end, if it is one.
         self.core().send();
+    }
+
+    /// The time has come to judge the connection. What the system has, or would take, no event may
+    /// have told of yet: so it is asked before anybody is judged by the clock.
+    fn look(&self, handle: &LoopHandle) {
+        if self.core().is_overdue(handle) {
+            self.core()
+                .note_readiness(Readiness::READ | Readiness::WRITE);
+            self.read(handle);
+            if self.core().waits_for_room() {
+                self.go_on_writing(handle);
+            }
+        }
+        self.core().look(handle);
     }
 
     /// Receives and delivers, a bounded amount.
@@ -291,7 +303,10 @@ impl Connection {
     /// A call of the protocol has failed, and with it the connection.
     fn fatal(&self, handle: &LoopHandle, method: &'static str, fault: Fault) {
         let message = format!("Fatal error: protocol.{method}() call failed.");
-        let context = ExceptionContext::new(message).subject(CloseReason::HandlerFailed);
+        // A fault in `connection_lost` is not what ended the connection.
+        let reason = self.core().given_reason();
+        let reason = reason.unwrap_or(CloseReason::HandlerFailed);
+        let context = ExceptionContext::new(message).subject(reason);
         self.report(handle, context, &fault);
         let error = Arc::new(io::Error::other(fault));
         self.core().lose(CloseReason::HandlerFailed, Some(error));
@@ -378,7 +393,7 @@ impl Source for Connection {
             Entry::Begin => self.core().begin_reading(),
             Entry::Flow => self.tell(handle),
             Entry::Lost => self.lost(handle),
-            Entry::Deadline => self.core().look(handle),
+            Entry::Deadline => self.look(handle),
             Entry::Readable | Entry::Writable => {}
         }
     }
@@ -423,29 +438,6 @@ impl ProtocolSide for Connection {
         drop(self.protocol.put(protocol));
     }
 }
-
-/// Why a call of a protocol came to nothing.
-#[derive(Clone, Debug)]
-enum Fault {
-    Panic(PanicError),
-    Borrowed,
-    EmptyBuffer,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Panic(error) => error.fmt(f),
-            Self::Borrowed => f.write_str(
-                "the protocol was borrowed when the loop had to call it: borrow it for a moment, \
-                 never over an await",
-            ),
-            Self::EmptyBuffer => f.write_str(EMPTY_BUFFER),
-        }
-    }
-}
-
-impl Error for Fault {}
 
 /// After an event that said "closed", reading goes on to the end, a short read or not. This is
 /// how long it may go on for.

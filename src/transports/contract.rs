@@ -19,6 +19,7 @@ use crate::event_loop::Agenda;
 use crate::sys::SourceId;
 use crate::transports::close_reason::CloseReason;
 use crate::transports::core::Core;
+use crate::transports::fault::EMPTY_BUFFER;
 
 /// Receives what happens on a connection. Mirrors `asyncio.Protocol`.
 ///
@@ -217,9 +218,6 @@ impl<P: BufferedProtocol> Protocol for P {
     }
 }
 
-/// What is wrong with a buffer that takes nothing.
-pub(crate) const EMPTY_BUFFER: &str = "get_buffer() returned an empty buffer";
-
 /// A connection as its protocol sees it. Mirrors `asyncio.Transport`.
 ///
 /// Cheap to clone; neither `Send` nor `Sync`. Dropping it does not close the connection.
@@ -261,6 +259,8 @@ pub struct Detached {
     pub unread: Vec<u8>,
     /// What was written, and the system had not taken.
     pub unsent: Vec<u8>,
+    /// `write_eof` was called, and behind what is unsent the end is still to be told.
+    pub eof_pending: bool,
 }
 
 /// The end of the connection that holds the protocol.
@@ -420,11 +420,12 @@ impl Transport {
     /// `NotConnected` if the transport is closing or closed; `Unsupported` if there is no socket
     /// below it; [`LoopClosed`](crate::LoopClosed) after the loop's end.
     pub fn detach(&self) -> io::Result<Detached> {
-        let (socket, unsent) = self.core().detach()?;
+        let (socket, unsent, eof_pending) = self.core().detach()?;
         Ok(Detached {
             socket,
             unread: Vec::new(),
             unsent,
+            eof_pending,
         })
     }
 

@@ -108,7 +108,9 @@ impl Core {
     // The end.
 
     pub(crate) fn close(&self) {
-        self.close_for(if self.has_ended() {
+        self.close_for(if self.handle.agenda().is_closed() {
+            CloseReason::LoopClosed
+        } else if self.has_ended() {
             CloseReason::PeerEof
         } else {
             CloseReason::Closed
@@ -128,14 +130,27 @@ impl Core {
         }
     }
 
+    /// Closes because whoever handled it has failed. A handler that fails drops its writer, which
+    /// closes in good order: until the end is delivered, the failure is the better reason.
+    pub(crate) fn close_failed(&self) {
+        self.close_for(CloseReason::HandlerFailed);
+        let in_good_order = matches!(
+            self.reason.get(),
+            Some(CloseReason::Closed | CloseReason::PeerEof)
+        );
+        if in_good_order && self.life.get() != Life::Gone {
+            self.reason.set(Some(CloseReason::HandlerFailed));
+        }
+    }
+
     pub(crate) fn abort(&self, reason: CloseReason) {
-        // One attempt; whether it works does not matter any more.
-        let _ = self.try_send();
+        // One attempt; what becomes of it does not matter any more.
+        let _ = self.send_some();
         self.lose(reason, None);
     }
 
     /// Takes the socket out, with what could not be sent. For the protocol the connection is over.
-    pub(crate) fn detach(&self) -> io::Result<(OwnedFd, Vec<u8>)> {
+    pub(crate) fn detach(&self) -> io::Result<(OwnedFd, Vec<u8>, bool)> {
         let handle = self.handle.upgrade().ok_or(LoopClosed)?;
         self.send();
         if self.is_closing() {
@@ -143,6 +158,7 @@ impl Core {
             return Err(io::Error::new(io::ErrorKind::NotConnected, message));
         }
         let unsent = self.socket.with(|socket| socket.unsent.as_slice().to_vec());
+        let eof_pending = self.eof_asked() && !unsent.is_empty();
         let stream = match self.descriptor() {
             Some(_) => self.take_stream(),
             None => None,
@@ -150,7 +166,7 @@ impl Core {
         let stream = stream.ok_or(io::ErrorKind::Unsupported)?;
         let fd = handle.driver(|driver| driver.release(stream))?;
         self.lose(CloseReason::Detached, None);
-        Ok((fd, unsent))
+        Ok((fd, unsent, eof_pending))
     }
 
     /// The system says that the connection is broken. Not worth a report: it happens.
@@ -201,6 +217,11 @@ impl Core {
     /// Gives up the socket. The caller drops it.
     pub(crate) fn take_stream(&self) -> Option<Box<dyn Stream>> {
         self.socket.with(|socket| socket.stream.take())
+    }
+
+    /// Why the connection is over, or is about to be.
+    pub(crate) fn given_reason(&self) -> Option<CloseReason> {
+        self.reason.get()
     }
 
     /// Why the connection is over, if it is.

@@ -11,6 +11,7 @@ mod close_reason;
 mod connection;
 mod contract;
 mod core;
+mod fault;
 mod info;
 mod policies;
 mod receiving;

@@ -36,6 +36,9 @@ impl Core {
 
     pub(crate) fn resume_reading(&self) {
         if !self.is_closing() {
+            if self.read.get().is_paused() {
+                self.watch_active();
+            }
             self.read.set(self.read.get().resume());
         }
         self.visit_if_readable();
@@ -122,7 +125,7 @@ impl Core {
                     }
                     Ok(n) => {
                         self.note_usual(n, n == room);
-                        self.watch_received();
+                        self.watch_active();
                         let short = n < room && stream.short_read_drains();
                         if short && !self.ready.get().says(Readiness::BEYOND) {
                             self.forget(Readiness::READ);

@@ -34,7 +34,13 @@ impl Core {
         let size = pieces.iter().map(|piece| piece.len()).sum();
         self.accept(size, || {
             let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
-            pieces.try_for_each(|piece| self.append(piece))
+            // One of them may be one too many.
+            pieces.try_for_each(|piece| {
+                if self.is_lost() {
+                    return Ok(());
+                }
+                self.append(piece)
+            })
         });
     }
 
@@ -133,8 +139,15 @@ impl Core {
 
     /// Does nothing once the connection is lost: then nothing is unsent.
     #[inline]
-    pub(super) fn try_send(&self) -> io::Result<()> {
-        let left = self.socket.with(|socket| {
+    fn try_send(&self) -> io::Result<()> {
+        self.compare(self.send_some()?);
+        Ok(())
+    }
+
+    /// One attempt. How many bytes are left.
+    #[inline]
+    pub(super) fn send_some(&self) -> io::Result<usize> {
+        self.socket.with(|socket| {
             let part = self.passed_on.replace(Part::NONE);
             if !part.is_empty() {
                 let received = self.handle.agenda().received();
@@ -148,10 +161,8 @@ impl Core {
                 socket.unsent.advance(sent);
             }
             self.spares().give(socket.unsent.reclaim());
-            io::Result::Ok(socket.unsent.len())
-        })?;
-        self.compare(left);
-        Ok(())
+            Ok(socket.unsent.len())
+        })
     }
 
     /// Sends from where the bytes are; they are copied only if the system does not take them.
@@ -280,6 +291,9 @@ impl Core {
     fn compare(&self, size: usize) {
         if !self.may_send() {
             self.watch_unsent(size);
+            if self.is_lost() {
+                return;
+            }
             let marks = self.marks.get();
             self.tell(marks.filled(self.is_write_paused(), size));
         }

@@ -6,17 +6,18 @@
 //! none is left when the connection is over. asyncio's counterpart: none.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::event_loop::{Entry, LoopHandle};
 use crate::transports::close_reason::CloseReason;
 use crate::transports::core::Core;
 
 impl Core {
-    /// Bytes have come.
+    /// Bytes have come, or are welcome again.
     #[inline]
-    pub(super) fn watch_received(&self) {
+    pub(super) fn watch_active(&self) {
         if let Some(vigil) = &self.vigil {
-            vigil.note_active(self.handle.agenda().now());
+            vigil.note_active(self.time());
         }
     }
 
@@ -24,7 +25,7 @@ impl Core {
     #[inline]
     pub(super) fn watch_sent(&self, sent: usize, all: bool) {
         if let Some(vigil) = &self.vigil {
-            vigil.note_sent(self.handle.agenda().now(), sent, all);
+            vigil.note_sent(self.time(), sent, all);
             if !all {
                 self.look_again();
             }
@@ -39,18 +40,25 @@ impl Core {
         }
     }
 
-    /// The time has come to look at it.
-    pub(crate) fn look(&self, handle: &LoopHandle) {
+    /// Whether it would be ended now, if nothing has happened that no event has told of yet.
+    pub(super) fn is_overdue(&self, handle: &LoopHandle) -> bool {
+        let Some(vigil) = self.vigil.as_ref().filter(|_| !self.is_lost()) else {
+            return false;
+        };
+        if !self.is_closing() && !self.is_reading() {
+            // The peer may have spoken, and it is we who do not listen.
+            vigil.note_active(handle.time());
+        }
+        vigil.judge(handle.time()).is_some()
+    }
+
+    /// Its timer has fired.
+    pub(super) fn look(&self, handle: &LoopHandle) {
         let Some(vigil) = self.vigil.as_ref().filter(|_| !self.is_lost()) else {
             return;
         };
         vigil.timer.set(None);
-        let now = handle.time();
-        if !self.is_closing() && !self.is_reading() {
-            // The peer may have spoken, and it is we who do not listen.
-            vigil.note_active(now);
-        }
-        match vigil.judge(now) {
+        match vigil.judge(handle.time()) {
             Some(reason) => self.break_off(reason),
             None => self.look_again(),
         }
@@ -80,6 +88,14 @@ impl Core {
         let timer = self.vigil.as_ref().and_then(|vigil| vigil.timer.take());
         if let (Some(timer), Some(handle)) = (timer, self.handle.upgrade()) {
             handle.disarm(timer);
+        }
+    }
+
+    /// The clock itself: a step may have computed for long since the turn began.
+    fn time(&self) -> Instant {
+        match self.handle.upgrade() {
+            Some(handle) => handle.time(),
+            None => self.handle.agenda().now(),
         }
     }
 

@@ -12,8 +12,8 @@ use evloop::{
 use futures::channel::oneshot;
 
 use crate::common::trace::Trace;
-use crate::common::{PATIENCE, Peer, in_thread, pattern, run, turns, within};
-use crate::probe::{Probe, block, connected};
+use crate::common::{PATIENCE, Peer, in_thread, listener, pattern, run, turns, within};
+use crate::probe::{Call, Probe, block, connected};
 
 /// As a blocking socket, every call of which has a limit.
 fn blocking(detached: Detached) -> TcpStream {
@@ -70,6 +70,62 @@ fn what_the_system_has_not_taken_comes_with_the_socket() {
             received
         });
         assert!(received.await == sent);
+    });
+}
+
+/// In whatever callback it happens, it is the last but `connection_lost`.
+#[test]
+fn it_may_happen_in_any_callback() {
+    type Wanted = fn(&Call<'_>) -> bool;
+    let callbacks: [Wanted; 3] = [
+        |call| matches!(call, Call::Made),
+        |call| matches!(call, Call::Data(_)),
+        |call| matches!(call, Call::Eof),
+    ];
+    run(async move {
+        for (n, wanted) in callbacks.into_iter().enumerate() {
+            let trace = Trace::default();
+            let (give, take) = oneshot::channel();
+            let mut give = Some(give);
+            let probe = Probe::new(&trace).doing(move |call, transport| {
+                if wanted(call) {
+                    transport.write(b"bye");
+                    drop(give.take().unwrap().send(transport.detach().unwrap()));
+                }
+            });
+            let (listener, address) = listener();
+            let accepted = in_thread(move || {
+                let peer = Peer::accept(&listener);
+                peer.send(b"hello");
+                peer.finish();
+                peer
+            });
+            let connecting = evloop::create_connection(move || probe, address);
+            let (peer, _connection) = (accepted, connecting.await);
+            let peer = peer.await;
+            let detached = within("the socket", take).await.unwrap();
+            trace.until("lost").await;
+            assert_eq!(trace.lines().len(), n + 2, "{:?}", trace.lines());
+            let mut rest = Vec::new();
+            blocking(detached).read_to_end(&mut rest).unwrap();
+            assert_eq!(rest, if n == 0 { &b"hello"[..] } else { b"" });
+            assert_eq!(peer.receive_all(), b"bye");
+        }
+    });
+}
+
+/// The end that was asked for is still owed, behind what is unsent.
+#[test]
+fn an_end_that_waits_comes_with_the_socket() {
+    run(async {
+        let (transport, _peer) = connected(Probe::new(&Trace::default())).await;
+        transport.write_eof().unwrap();
+        assert!(!transport.detach().unwrap().eof_pending);
+        let (transport, _peer) = connected(Probe::new(&Trace::default())).await;
+        block(&transport);
+        transport.write_eof().unwrap();
+        let detached = transport.detach().unwrap();
+        assert!(detached.eof_pending && !detached.unsent.is_empty());
     });
 }
 

@@ -1,19 +1,25 @@
 //! What a server demands of its connections, and the one word for why a connection is over.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
+use std::iter::repeat_n;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use evloop::{
-    CloseReason, ClosedBecause, CreateServer, ExceptionContext, Server, StreamReader, StreamWriter,
-    Transport, create_server, get_running_loop, start_server,
+    CloseReason, ClosedBecause, CreateServer, EventLoop, ExceptionContext, Server, ShutdownPhase,
+    StreamReader, StreamWriter, Transport, create_server, create_unix_server, get_running_loop,
+    sleep, start_server, start_unix_server,
 };
 
+use crate::common::folder::Folder;
 use crate::common::trace::Trace;
-use crate::common::{Peer, in_thread, run, turns};
+use crate::common::{PATIENCE, Peer, in_thread, run, turns};
 use crate::probe::{Call, Probe, block, connected};
 
+/// The system takes more of it each time it is asked, but never all.
+const MORE_THAN_FITS: usize = 64 * 1024 * 1024;
 const SHORT: Duration = Duration::from_millis(50);
 const ANYWHERE: (&str, u16) = ("127.0.0.1", 0);
 
@@ -31,7 +37,7 @@ async fn watched(
             match call {
                 Call::Made => all.borrow_mut().push(transport.clone()),
                 Call::Lost(error) => {
-                    let told = error.as_ref().map(|error| CloseReason::of(error));
+                    let told = error.as_ref().and_then(|error| CloseReason::of(error));
                     let reason = transport.get_extra_info(ClosedBecause);
                     inner.say(format!("because {reason:?}, told {told:?}"));
                 }
@@ -86,8 +92,14 @@ fn time_in_which_reading_is_paused_is_not_idle() {
             trace.until_count("lost TimedOut", n).await;
         }
         assert!(!transports.borrow()[0].is_closing());
+        // A whole period follows: longer than what is left to one that came before.
+        let _before = connect(&server);
+        trace.until_count("made", 5).await;
+        sleep(SHORT / 2).await.unwrap();
         transports.borrow()[0].resume_reading();
         trace.until_count("lost TimedOut", 4).await;
+        assert!(!transports.borrow()[0].is_closing());
+        trace.until_count("lost TimedOut", 5).await;
         drop(paused);
     });
 }
@@ -98,7 +110,7 @@ fn a_peer_that_takes_nothing_for_too_long_is_left() {
         let trace = Trace::default();
         let write_much = |call: &Call<'_>, transport: &Transport| {
             if let Call::Made = call {
-                block(transport);
+                transport.write(vec![b'-'; MORE_THAN_FITS]);
             }
         };
         let (server, transports) =
@@ -118,7 +130,7 @@ fn a_closing_connection_has_its_write_timeout_too() {
         let trace = Trace::default();
         let write_and_close = |call: &Call<'_>, transport: &Transport| {
             if let Call::Made = call {
-                block(transport);
+                transport.write(vec![b'-'; MORE_THAN_FITS]);
                 transport.close();
             }
         };
@@ -180,6 +192,59 @@ fn whoever_lets_too_much_wait_loses_the_connection() {
     });
 }
 
+/// However it is written, nothing is kept for a connection that is over, and nothing said.
+#[test]
+fn one_write_that_is_too_much_is_the_end_at_once() {
+    run(async {
+        type Write = fn(&Transport);
+        let ways: [Write; 2] = [
+            |transport| transport.write(vec![b'-'; MORE_THAN_FITS]),
+            |transport| transport.writelines(repeat_n([b'-'; 64 * 1024], 1024)),
+        ];
+        for write in ways {
+            let trace = Trace::default();
+            let flood = move |call: &Call<'_>, transport: &Transport| {
+                if let Call::Made = call {
+                    write(transport);
+                    assert_eq!(transport.get_write_buffer_size(), 0);
+                }
+            };
+            let limit = |server: CreateServer| server.max_write_buffer(1024);
+            let (server, _) = watched(&trace, limit, flood).await;
+            let peer = connect(&server);
+            let because = "because Some(WriteBufferFull), told Some(WriteBufferFull)";
+            trace.until(because).await;
+            assert_eq!(trace, ["made", "lost ConnectionAborted", because]);
+            drop(peer);
+        }
+    });
+}
+
+#[test]
+fn servers_of_every_kind_have_policies() {
+    run(async {
+        let folder = Folder::new();
+        let trace = Trace::default();
+        let inner = trace.clone();
+        let protocol = create_unix_server(move || Probe::new(&inner), folder.path("a"));
+        let protocol = protocol.idle_timeout(SHORT).write_timeout(SHORT);
+        let _protocol = protocol.max_write_buffer(1).await.unwrap();
+        let handler = |mut reader: StreamReader, writer: StreamWriter| async move {
+            let _open = writer;
+            drop(reader.read(1).await);
+        };
+        let streams = start_unix_server(handler, folder.path("b")).idle_timeout(SHORT);
+        let _streams = streams.write_timeout(SHORT).max_write_buffer(1).await;
+        for name in ["a", "b"] {
+            let mut peer = UnixStream::connect(folder.path(name)).unwrap();
+            peer.set_read_timeout(Some(PATIENCE)).unwrap();
+            let ended = in_thread(move || peer.read(&mut [0]).unwrap());
+            assert_eq!(ended.await, 0);
+        }
+        trace.until("lost TimedOut").await;
+    });
+}
+
 #[test]
 fn a_stream_s_reads_and_drains_report_the_policy() {
     run(async {
@@ -189,11 +254,11 @@ fn a_stream_s_reads_and_drains_report_the_policy() {
             let trace = inner.clone();
             async move {
                 let error = reader.read(1).await.unwrap_err();
-                trace.say(format!("read {:?}", CloseReason::of(&error)));
+                trace.say(format!("read {:?}", CloseReason::of(&error).unwrap()));
                 let error = writer.drain().await.unwrap_err();
-                trace.say(format!("drain {:?}", CloseReason::of(&error)));
+                trace.say(format!("drain {:?}", CloseReason::of(&error).unwrap()));
                 let error = writer.wait_closed().await.unwrap_err();
-                trace.say(format!("closed {:?}", CloseReason::of(&error)));
+                trace.say(format!("closed {:?}", CloseReason::of(&error).unwrap()));
             }
         };
         let server = start_server(handler, ANYWHERE).idle_timeout(SHORT);
@@ -299,32 +364,128 @@ fn a_close_that_waits_is_not_over_yet_and_a_reset_meanwhile_is_the_reason() {
     });
 }
 
+/// However it fails, and though its writer is dropped first, which closes in good order.
 #[test]
 fn a_failed_handler_is_the_reason_also_in_the_report() {
     run(async {
         let trace = Trace::default();
-        let inner = trace.clone();
-        let handle = get_running_loop().unwrap();
-        handle.set_exception_handler(move |_, context: &ExceptionContext| {
-            inner.say(format!("report {:?}", context.get::<CloseReason>()));
-        });
-        // A callback that fails.
-        let handler = |_reader: StreamReader, _writer: StreamWriter| async {
-            Err::<(), _>(io::Error::other("expected by this test"))
+        report_reasons(&trace);
+        let transports = Rc::new(RefCell::new(Vec::new()));
+        let (mut n, all) = (0, Rc::clone(&transports));
+        let handler = move |_reader: StreamReader, writer: StreamWriter| {
+            all.borrow_mut().push(writer.transport().clone());
+            n += 1;
+            let panics = n == 2;
+            async move {
+                assert!(!panics, "expected by this test");
+                drop(writer);
+                Err::<(), _>(io::Error::other("expected by this test"))
+            }
         };
         let server = start_server(handler, ANYWHERE).await.unwrap();
-        let peer = connect(&server);
-        assert_eq!(in_thread(move || peer.receive_all()).await, b"");
-        trace.until("report Some(HandlerFailed)").await;
-        // A protocol that panics.
+        let all = Rc::clone(&transports);
+        let plain = move |_reader: StreamReader, writer: StreamWriter| {
+            all.borrow_mut().push(writer.transport().clone());
+            Err::<(), _>(io::Error::other("expected by this test"))
+        };
+        let plain = start_server(plain, ANYWHERE).await.unwrap();
+        for (n, server) in [&server, &server, &plain].into_iter().enumerate() {
+            let peer = connect(server);
+            assert_eq!(in_thread(move || peer.receive_all()).await, b"");
+            trace.until_count("report Some(HandlerFailed)", n + 1).await;
+            turns(2).await;
+            let reason = transports.borrow()[n].get_extra_info(ClosedBecause);
+            assert_eq!(reason, Some(CloseReason::HandlerFailed), "{n}");
+        }
+    });
+}
+
+fn report_reasons(trace: &Trace) {
+    let trace = trace.clone();
+    let handle = get_running_loop().unwrap();
+    handle.set_exception_handler(move |_, context: &ExceptionContext| {
+        trace.say(format!("report {:?}", context.get::<CloseReason>()));
+    });
+}
+
+#[test]
+fn a_protocol_that_panics_is_the_reason_also_in_the_report() {
+    run(async {
+        let trace = Trace::default();
+        report_reasons(&trace);
         let (transport, peer) = connected(Probe::new(&Trace::default()).doing(|call, _| {
             assert!(!matches!(call, Call::Data(_)), "expected by this test");
         }))
         .await;
         peer.send(b"!");
-        trace.until_count("report Some(HandlerFailed)", 2).await;
+        trace.until("report Some(HandlerFailed)").await;
         turns(2).await;
         let reason = transport.get_extra_info(ClosedBecause);
         assert_eq!(reason, Some(CloseReason::HandlerFailed));
+    });
+}
+
+/// A handler that hands the policy's error on has not ended the connection.
+#[test]
+fn the_report_has_the_reason_of_the_connection() {
+    run(async {
+        let trace = Trace::default();
+        report_reasons(&trace);
+        let handler = |mut reader: StreamReader, writer: StreamWriter| async move {
+            let _open = writer;
+            reader.read(1).await.map(drop)
+        };
+        let server = start_server(handler, ANYWHERE).idle_timeout(SHORT);
+        let server = server.await.unwrap();
+        let _peer = connect(&server);
+        trace.until("report Some(IdleTimeout)").await;
+    });
+}
+
+#[test]
+fn the_end_of_the_loop_is_a_reason() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (transport, writer_s) = event_loop.run_until_complete(async {
+        let (transport, _peer) = connected(Probe::new(&Trace::default())).await;
+        let kept = Rc::new(RefCell::new(None));
+        let inner = Rc::clone(&kept);
+        let handler = move |mut reader: StreamReader, writer: StreamWriter| {
+            *inner.borrow_mut() = Some(writer.transport().clone());
+            async move {
+                let _ = reader.read(1).await;
+                drop(writer);
+            }
+        };
+        let server = start_server(handler, ANYWHERE).await.unwrap();
+        let _client = connect(&server);
+        while kept.borrow().is_none() {
+            turns(1).await;
+        }
+        // Both peers are gone when this block ends; the loop has not looked since.
+        let writer_s = kept.borrow_mut().take().unwrap();
+        (transport, writer_s)
+    });
+    drop(event_loop);
+    for transport in [transport, writer_s] {
+        let reason = transport.get_extra_info(ClosedBecause);
+        assert_eq!(reason, Some(CloseReason::LoopClosed));
+    }
+}
+
+#[test]
+fn a_shutdown_tells_the_reason_of_each_end() {
+    run(async {
+        let trace = Trace::default();
+        let (server, transports) = watched(&trace, |server| server, nothing).await;
+        let (_closed, _aborted) = (connect(&server), connect(&server));
+        trace.until_count("made", 2).await;
+        block(&transports.borrow()[1]);
+        let report = server.shutdown().close(SHORT).await.unwrap();
+        let reasons = |phase| {
+            let ends = report.ended_in(phase);
+            ends.map(evloop::ConnectionEnd::reason).collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(ShutdownPhase::Close), [Some(CloseReason::Closed)]);
+        assert_eq!(reasons(ShutdownPhase::Abort), [Some(CloseReason::Aborted)]);
     });
 }
