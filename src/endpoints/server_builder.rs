@@ -178,16 +178,18 @@ impl CreateServer {
 
     /// How long a connection may go without a byte in either direction before it is ended, with
     /// [`CloseReason::IdleTimeout`](crate::CloseReason); for ever by default. Time in which reading
-    /// is paused does not count: when it is resumed, the time begins anew. A protocol is told a `TimedOut` error in `connection_lost`, a
-    /// stream's reads and drains report it. Ours alone: asyncio has no such argument.
+    /// is paused does not count: when it is resumed, the time begins anew. A protocol is told a
+    /// `TimedOut` error in `connection_lost`, a stream's reads and drains report it. Zero is
+    /// `InvalidInput` when it is awaited. Ours alone: asyncio has no such argument.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.terms.policies.idle_timeout = Some(timeout);
         self
     }
 
-    /// How long the system may take nothing of what waits to be sent, since the peer does not, before
-    /// the connection is ended, with [`CloseReason::WriteTimeout`](crate::CloseReason); for ever by default. Also while the
-    /// connection is closing. Ours alone.
+    /// How long the system may take nothing of what waits to be sent, since the peer does not,
+    /// before the connection is ended, with [`CloseReason::WriteTimeout`](crate::CloseReason); for
+    /// ever by default. Also while the connection is closing. Zero is `InvalidInput` when it is
+    /// awaited. Ours alone.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.terms.policies.write_timeout = Some(timeout);
         self

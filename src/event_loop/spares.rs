@@ -15,8 +15,8 @@ pub(crate) struct Spares(Shared<Stock>);
 
 #[derive(Debug, Default)]
 struct Stock {
-    /// By size, a shelf for each power of two: whoever takes from the right one can hand the
-    /// storage out with what it holds, since it is filled to half at least.
+    /// By size, a shelf for each power of two: what is taken for so many bytes has room for less
+    /// than four times as many, and may be handed out with them in it.
     shelves: [Vec<Vec<u8>>; SHELVES],
     /// What all of them can hold.
     bytes: usize,
