@@ -9,14 +9,14 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::endpoints::destination::{Destination, Target};
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::resolve::resolve_for;
-use crate::event_loop::{LoopHandle, running};
+use crate::event_loop::{Direction, LoopHandle, running};
 use crate::sys::{self, Acceptor, Started};
 use crate::tasks::Waiter;
 
@@ -200,10 +200,7 @@ impl LoopHandle {
             gone: Rc::default(),
         };
         let gone = Rc::clone(&signal.gone);
-        match direction {
-            Direction::Read => self.add_reader(&fd, move || signal.give())?,
-            Direction::Write => self.add_writer(&fd, move || signal.give())?,
-        }
+        self.watch(fd.as_raw_fd(), direction, Box::new(move || signal.give()))?;
         let place = Place {
             handle: self,
             fd,
@@ -214,12 +211,6 @@ impl LoopHandle {
         drop(place);
         outcome.map_err(|_| io::Error::new(ErrorKind::ResourceBusy, REPLACED))
     }
-}
-
-#[derive(Clone, Copy)]
-enum Direction {
-    Read,
-    Write,
 }
 
 /// What the callback of a wait owns. When it is dropped, somebody else has the place.
@@ -255,10 +246,7 @@ impl Drop for Place<'_> {
         if self.gone.get() {
             return;
         }
-        match self.direction {
-            Direction::Read => self.handle.remove_reader(&self.fd),
-            Direction::Write => self.handle.remove_writer(&self.fd),
-        };
+        self.handle.unwatch(self.fd.as_raw_fd(), self.direction);
     }
 }
 

@@ -102,7 +102,13 @@ impl LoopHandle {
         self.unwatch(fd.as_raw_fd(), Direction::Write)
     }
 
-    fn watch(&self, fd: RawFd, direction: Direction, callback: Box<dyn FnMut()>) -> io::Result<()> {
+    /// [`add_reader`](Self::add_reader) or [`add_writer`](Self::add_writer).
+    pub(crate) fn watch(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        callback: Box<dyn FnMut()>,
+    ) -> io::Result<()> {
         if self.is_closed() {
             return Err(LoopClosed.into());
         }
@@ -148,7 +154,8 @@ impl LoopHandle {
         }
     }
 
-    fn unwatch(&self, fd: RawFd, direction: Direction) -> bool {
+    /// [`remove_reader`](Self::remove_reader) or [`remove_writer`](Self::remove_writer).
+    pub(crate) fn unwatch(&self, fd: RawFd, direction: Direction) -> bool {
         let watched = self.watched(fd).filter(|_| !self.is_closed());
         let Some(watched) = watched else {
             return false;

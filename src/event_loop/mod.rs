@@ -55,6 +55,7 @@ pub use self::state::{LoopHandle, get_running_loop};
 pub(crate) use self::state::{Progress, Source, WeakHandle};
 pub use self::threadsafe::{LoopClosed, ThreadsafeHandle};
 pub use self::timer_handle::TimerHandle;
+pub(crate) use self::watched::Direction;
 
 impl LoopHandle {
     /// One turn of the loop. Read it from top to bottom: this is all there is.
