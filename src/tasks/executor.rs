@@ -93,6 +93,11 @@ impl LoopHandle {
         }
     }
 
+    /// Goes back to the loop's own pool. What was handed to the other executor stays with it.
+    pub fn clear_default_executor(&self) {
+        drop(self.services().executor.take());
+    }
+
     /// Refuses [`run_in_executor`](Self::run_in_executor) from now on, and waits until everything
     /// that was handed over is done, but not longer than `timeout` (`None`: without a limit).
     /// Mirrors `loop.shutdown_default_executor`.

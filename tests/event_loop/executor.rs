@@ -328,6 +328,21 @@ fn outside_its_loop_and_after_its_end_there_is_an_error() {
     handle.set_default_executor(Collecting::default());
 }
 
+#[test]
+fn a_loop_goes_back_to_its_own_pool_and_leaves_the_other_executor_what_it_has() {
+    run(async {
+        let handle = get_running_loop().unwrap();
+        let jobs = Collecting::default();
+        handle.set_default_executor(jobs.clone());
+        let earlier = handle.run_in_executor(|| "there");
+        handle.clear_default_executor();
+        assert_eq!(handle.run_in_executor(|| "here").await.unwrap(), "here");
+        let [job] = <[_; 1]>::try_from(jobs.0.take()).ok().expect("one job");
+        job();
+        assert_eq!(earlier.await.unwrap(), "there");
+    });
+}
+
 /// While the loop ends its tasks are dropped, and so is what they ask for then.
 #[test]
 fn what_is_asked_for_while_the_loop_ends_is_refused() {
