@@ -1,6 +1,6 @@
 //! From hosts to addresses, without making the loop's thread wait.
 //!
-//! Owns: [`look_up`], [`resolve_each`], [`resolve_all`] and [`resolve_for`]. Why: the system's
+//! Owns: [`look_up`], [`resolve`], [`resolve_each`] and [`resolve_all`]. Why: the system's
 //! resolver blocks, so it is asked on the loop's executor, unless the loop has a resolver of its
 //! own. Invariants: a literal touches either only if it may have to be mapped to another family; an
 //! answer that comes when nobody waits any more is dropped. asyncio's counterpart:
@@ -53,27 +53,28 @@ pub(crate) async fn look_up(handle: &LoopHandle, query: Query) -> io::Result<Vec
     }
 }
 
-/// The addresses of a name for streams: at least one.
-async fn resolve(
+/// The addresses of a name for sockets of this kind, each once: at least one.
+pub(crate) async fn resolve(
     handle: &LoopHandle,
-    host: &str,
-    port: u16,
+    (host, port): (&str, u16),
+    socket_type: SocketType,
     hints: Hints,
 ) -> Result<Vec<SocketAddr>, EndpointError> {
     let query = Query {
         family: hints.family,
         proto: hints.proto,
         flags: hints.flags,
-        socket_type: SocketType::Stream,
+        socket_type,
         ..Query::new(Some(host.to_owned()), Service::Port(port))
     };
     let answers = look_up(handle, query).await;
     let answers = answers.map_err(|source| unresolved(host, source))?;
+    let only_streams = socket_type == SocketType::Stream;
     let mut addresses = Vec::new();
     for answer in answers {
         // A resolver that is not the system's may give more than it was asked for.
         let suits = hints.family.includes(&answer.address)
-            && answer.socket_type != SocketType::Datagram
+            && !(only_streams && answer.socket_type == SocketType::Datagram)
             && !addresses.contains(&answer.address);
         if suits {
             addresses.push(answer.address);
@@ -83,25 +84,6 @@ async fn resolve(
         return Err(unresolved(host, nothing_found()));
     }
     Ok(addresses)
-}
-
-/// The first address of a name for a socket that exists, of this family and kind.
-pub(crate) async fn resolve_for(
-    handle: &LoopHandle,
-    host: &str,
-    port: u16,
-    (family, socket_type): (Family, SocketType),
-) -> Result<SocketAddr, EndpointError> {
-    let query = Query {
-        family,
-        socket_type,
-        ..Query::new(Some(host.to_owned()), Service::Port(port))
-    };
-    let answers = look_up(handle, query).await;
-    let answers = answers.map_err(|source| unresolved(host, source))?;
-    let mut addresses = answers.into_iter().map(|answer| answer.address);
-    let first = addresses.find(|address| family.includes(address));
-    first.ok_or_else(|| unresolved(host, nothing_found()))
 }
 
 /// The addresses of all hosts.
@@ -138,9 +120,10 @@ async fn addresses_of(
     hints: Hints,
 ) -> Result<Vec<SocketAddr>, EndpointError> {
     let addresses = match host {
-        Host::Name(name) => return resolve(handle, name, port, hints).await,
+        Host::Name(name) => return resolve(handle, (name, port), SocketType::Stream, hints).await,
         Host::Literal(address) if may_be_mapped(hints.flags) && !hints.family.includes(address) => {
-            return resolve(handle, &address.ip().to_string(), port, hints).await;
+            let name = address.ip().to_string();
+            return resolve(handle, (&name, port), SocketType::Stream, hints).await;
         }
         Host::Literal(address) => vec![*address],
         Host::Any => vec![

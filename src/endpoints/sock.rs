@@ -15,7 +15,7 @@ use std::task::Poll;
 
 use crate::endpoints::destination::{Destination, Target};
 use crate::endpoints::error::EndpointError;
-use crate::endpoints::resolve::resolve_for;
+use crate::endpoints::resolve::{Hints, resolve};
 use crate::event_loop::{Direction, LoopHandle, running};
 use crate::sys::{self, Acceptor, Started};
 use crate::tasks::Waiter;
@@ -154,8 +154,13 @@ impl LoopHandle {
         let address = match address.into().0 {
             Target::Address(address) => address,
             Target::Host(host, port) => {
-                let wanted = sys::family_and_type(fd)?;
-                resolve_for(self, &host, port, wanted).await?.into()
+                let (family, kind) = sys::family_and_type(fd)?;
+                let hints = Hints {
+                    family,
+                    ..Hints::default()
+                };
+                // There is at least one.
+                resolve(self, (&host, port), kind, hints).await?[0].into()
             }
         };
         let outcome = match sys::start_to_connect(fd, &address) {
