@@ -22,7 +22,7 @@ use crate::endpoints::race::race;
 use crate::endpoints::resolve::{Hints, Resolved, resolve_all};
 use crate::event_loop::{LoopHandle, NoRunningLoop, get_running_loop, running};
 use crate::sansio::happy_eyeballs::interleave;
-use crate::sys::{Address, Family, Proto};
+use crate::sys::{Address, Family, Proto, invalid_input};
 use crate::transports::{Protocol, Transport};
 
 /// Connects to `endpoint` and gives the transport and the protocol that `factory` makes once the
@@ -311,7 +311,7 @@ impl ConnectOptions {
         } else {
             return Ok(());
         };
-        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+        Err(invalid_input(message))
     }
 
     async fn locals(&self, handle: &LoopHandle, local: &Endpoint) -> io::Result<Vec<SocketAddr>> {

@@ -24,7 +24,7 @@ use crate::endpoints::server::{ProtocolFactory, Server};
 use crate::endpoints::terms::Terms;
 use crate::event_loop::{LoopHandle, Source};
 use crate::sys::netdb::AI_PASSIVE;
-use crate::sys::{Address, Family, ListenOptions, Listener};
+use crate::sys::{Address, Family, ListenOptions, Listener, invalid_input};
 use crate::transports::Protocol;
 
 /// Serves `endpoint` with a protocol from `factory` for each connection. Mirrors
@@ -265,7 +265,7 @@ async fn addresses(
 ) -> io::Result<Vec<Wanted>> {
     if endpoint.hosts().is_empty() {
         let message = "Neither host/port nor sock were specified";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        return Err(invalid_input(message));
     }
     let answers = resolve_each(handle, endpoint, hints).await;
     let mut wanted: Vec<Wanted> = Vec::new();

@@ -262,7 +262,7 @@ fn nonblocking(sock: &impl AsFd) -> io::Result<BorrowedFd<'_>> {
         Ok(fd)
     } else {
         let message = "the socket must be non-blocking";
-        Err(io::Error::new(ErrorKind::InvalidInput, message))
+        Err(sys::invalid_input(message))
     }
 }
 

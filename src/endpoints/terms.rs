@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::sys::invalid_input;
 use crate::transports::Policies;
 
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,6 @@ impl Terms {
         } else {
             return Ok(());
         };
-        Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
+        Err(invalid_input(wrong))
     }
 }

@@ -13,7 +13,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crate::endpoints::endpoint::Existing;
-use crate::sys::{Address, UnixAddress};
+use crate::sys::{Address, UnixAddress, invalid_input};
 
 /// Where to connect to, or what to serve, among unix sockets.
 ///
@@ -44,7 +44,7 @@ pub(crate) fn expect_unix(address: &Address) -> io::Result<()> {
         Address::Unix(_) => Ok(()),
         _ => {
             let message = format!("A UNIX Domain Stream Socket was expected, got {address}");
-            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+            Err(invalid_input(message))
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::event_loop::ready::Entry;
 use crate::event_loop::state::{LoopHandle, Progress, Source};
 use crate::event_loop::threadsafe::LoopClosed;
 use crate::event_loop::watched::{Direction, Watched};
-use crate::sys::{Readiness, SourceId};
+use crate::sys::{Readiness, SourceId, invalid_input};
 
 impl LoopHandle {
     /// Calls `callback` when `fd` can be read without blocking, or is at its end, or broken, and
@@ -114,7 +114,7 @@ impl LoopHandle {
         }
         if fd < 0 {
             let message = format!("Invalid file descriptor: {fd}");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            return Err(invalid_input(message));
         }
         self.know_holders();
         if let Some(holder) = self.holder(fd) {

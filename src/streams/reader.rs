@@ -18,6 +18,7 @@ use crate::streams::error::{FeedError, IncompleteReadError, LimitOverrunError, R
 use crate::streams::feeder::StreamFeeder;
 use crate::streams::separators::Separators;
 use crate::streams::state::{Exception, Input, StreamState};
+use crate::sys::invalid_input;
 use crate::transports::Transport;
 
 /// The reading side of a stream. Mirrors `asyncio.StreamReader`.
@@ -70,7 +71,7 @@ impl StreamReader {
     pub fn with_limit(limit: usize) -> io::Result<Self> {
         if limit == 0 {
             let message = "Limit cannot be <= 0";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            return Err(invalid_input(message));
         }
         Ok(Self {
             state: Rc::new(StreamState::new(limit)),
@@ -244,7 +245,7 @@ impl StreamReader {
             None
         };
         if let Some(message) = wrong {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message).into());
+            return Err(invalid_input(message).into());
         }
         self.until(separators).await
     }

@@ -15,6 +15,7 @@ use crate::event_loop::running;
 use crate::streams::error::again;
 use crate::streams::reader::StreamReader;
 use crate::streams::state::StreamState;
+use crate::sys::invalid_input;
 use crate::tasks::Waiting;
 use crate::transports::{CloseReason, Data, Detached, ExtraInfo, Transport};
 
@@ -197,7 +198,7 @@ impl StreamWriter {
     pub fn detach(self, reader: StreamReader) -> io::Result<Detached> {
         if !Rc::ptr_eq(&self.state, reader.state()) {
             let message = "the reader belongs to another stream";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            return Err(invalid_input(message));
         }
         let mut detached = self.transport.detach()?;
         detached.unread = self.state.input.with(|input| input.buffer.take(usize::MAX));

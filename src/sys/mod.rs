@@ -10,6 +10,7 @@
 mod address;
 mod credentials;
 mod driver;
+mod error;
 mod mio;
 mod pool;
 mod readiness;
@@ -22,6 +23,7 @@ pub use self::credentials::Credentials;
 pub(crate) use self::driver::{
     ConnectFailure, Driver, Event, ListenOptions, Listener, SourceId, Stream, Wakeup, Watch,
 };
+pub(crate) use self::error::invalid_input;
 pub use self::mio::Acceptor;
 pub(crate) use self::mio::{
     MioDriver, Started, family_and_type, is_connected, is_nonblocking, start_to_connect,

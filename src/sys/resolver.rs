@@ -16,6 +16,8 @@ use std::pin::Pin;
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind};
 
+use crate::sys::error::invalid_input;
+
 /// Looks names up in place of the system, for one loop: see
 /// [`LoopHandle::set_resolver`](crate::LoopHandle::set_resolver).
 ///
@@ -133,7 +135,7 @@ pub(crate) fn may_be_mapped(flags: i32) -> bool {
 /// The address is a literal of the other family.
 pub(crate) fn family_refused() -> io::Error {
     let message = "family: Address family for hostname not supported";
-    io::Error::new(io::ErrorKind::InvalidInput, message)
+    invalid_input(message)
 }
 
 /// A port, or the name of a service that has one.

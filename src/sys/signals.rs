@@ -51,6 +51,7 @@ use signal_hook::consts::FORBIDDEN;
 use signal_hook::{SigId, flag, low_level};
 
 use crate::sys::driver::Event;
+use crate::sys::error::invalid_input;
 
 /// The numbers of the signals that programs handle most, as this system counts them. Python has
 /// them in its module `signal`.
@@ -172,7 +173,9 @@ struct Handled {
 /// Refuses what cannot be caught before signal-hook does, which would panic.
 fn check(number: i32) -> io::Result<()> {
     if !(1..=LAST).contains(&number) {
-        return Err(invalid(format!("sig {number} out of range (1 to {LAST})")));
+        return Err(invalid_input(format!(
+            "sig {number} out of range (1 to {LAST})"
+        )));
     }
     if FORBIDDEN.contains(&number) {
         return Err(uncatchable(number));
@@ -190,11 +193,7 @@ fn uncatchable_if_invalid(number: i32, error: io::Error) -> io::Error {
 }
 
 fn uncatchable(number: i32) -> io::Error {
-    invalid(format!("sig {number} cannot be caught"))
-}
-
-fn invalid(message: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message)
+    invalid_input(format!("sig {number} cannot be caught"))
 }
 
 /// What this process knows of one signal that a loop of ours has handled at some time.

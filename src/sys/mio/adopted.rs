@@ -18,6 +18,7 @@ use socket2::{SockAddr, Socket, Type};
 use crate::sys::address::Address;
 use crate::sys::credentials::Credentials;
 use crate::sys::driver::{Listener, SourceId, Stream};
+use crate::sys::error::invalid_input;
 use crate::sys::mio::registration::{STREAM_INTEREST, token_of};
 use crate::sys::mio::tcp::{TcpAcceptor, TcpConnection};
 use crate::sys::mio::unix::{UnixAcceptor, UnixConnection};
@@ -33,7 +34,7 @@ pub(crate) fn adopt_stream(
     if !is_connected(&socket)? {
         // It may have been, and then the system knows how that ended.
         socket.take_error()?.map_or(Ok(()), Err)?;
-        return Err(invalid("A connected Stream Socket was expected"));
+        return Err(invalid_input("A connected Stream Socket was expected"));
     }
     socket.set_nonblocking(true)?;
     let fd = socket.as_raw_fd();
@@ -63,13 +64,13 @@ pub(crate) fn adopt_listener(
     let socket = Socket::from(socket);
     let kind = Kind::of(&socket)?;
     if is_connected(&socket)? {
-        return Err(invalid(
+        return Err(invalid_input(
             "A listening Stream Socket was expected, got a connected one",
         ));
     }
     // The system would bind it when it listens, and nobody would know where beforehand.
     if !is_bound(&socket.local_addr()?) {
-        return Err(invalid("A bound Stream Socket was expected"));
+        return Err(invalid_input("A bound Stream Socket was expected"));
     }
     socket.set_nonblocking(true)?;
     let fd = socket.as_raw_fd();
@@ -200,8 +201,10 @@ impl Kind {
         match (is_stream, is_internet(&address), address.is_unix()) {
             (true, true, _) => Ok(Self::Tcp),
             (true, _, true) => Ok(Self::Unix),
-            (true, ..) => Err(invalid("A TCP or UNIX Domain Stream Socket was expected")),
-            (false, ..) => Err(invalid("A Stream Socket was expected")),
+            (true, ..) => Err(invalid_input(
+                "A TCP or UNIX Domain Stream Socket was expected",
+            )),
+            (false, ..) => Err(invalid_input("A Stream Socket was expected")),
         }
     }
 }
@@ -223,8 +226,4 @@ fn is_bound(address: &SockAddr) -> bool {
         Some(address) => address.port() != 0,
         None => !address.is_unnamed(),
     }
-}
-
-fn invalid(message: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message)
 }

@@ -22,6 +22,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use crate::sys::address::Address;
 use crate::sys::credentials::Credentials;
 use crate::sys::driver::{ListenOptions, Listener, SourceId, Stream};
+use crate::sys::error::invalid_input;
 use crate::sys::mio::registration::{STREAM_INTEREST, token_of};
 use crate::sys::mio::socket_file::{SocketFile, make_room};
 use crate::sys::mio::tcp::SEND_FLAGS;
@@ -212,8 +213,10 @@ fn is_deaf(name: &SockAddr) -> bool {
 pub(crate) fn name_of(address: &UnixAddress) -> io::Result<SockAddr> {
     let bytes = address.to_bytes();
     match address {
-        UnixAddress::Unnamed => return Err(invalid("no path was specified")),
-        UnixAddress::Path(_) if bytes.contains(&0) => return Err(invalid("embedded null byte")),
+        UnixAddress::Unnamed => return Err(invalid_input("no path was specified")),
+        UnixAddress::Path(_) if bytes.contains(&0) => {
+            return Err(invalid_input("embedded null byte"));
+        }
         UnixAddress::Abstract(_) if !HAS_ABSTRACT_NAMES => {
             let message = "this system has no abstract names";
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
@@ -221,11 +224,7 @@ pub(crate) fn name_of(address: &UnixAddress) -> io::Result<SockAddr> {
         _ => {}
     }
     // It has no other error.
-    SockAddr::unix(OsStr::from_bytes(&bytes)).map_err(|_| invalid("AF_UNIX path too long"))
-}
-
-fn invalid(message: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message)
+    SockAddr::unix(OsStr::from_bytes(&bytes)).map_err(|_| invalid_input("AF_UNIX path too long"))
 }
 
 fn address_of(address: &std::os::unix::net::SocketAddr) -> Address {
