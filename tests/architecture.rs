@@ -261,9 +261,8 @@ const PROTOCOL_CELLS: &[&str] = &[
     "endpoints/connect.rs",
     "endpoints/connected.rs",
     "endpoints/server.rs",
-    "endpoints/server_builder.rs",
+    "endpoints/serving.rs",
     "endpoints/unix_connect.rs",
-    "endpoints/unix_server.rs",
 ];
 
 #[test]

@@ -20,7 +20,7 @@ use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::race::race;
 use crate::endpoints::resolve::{Hints, Resolved, resolve_all};
-use crate::event_loop::{LoopHandle, NoRunningLoop, get_running_loop, running};
+use crate::event_loop::{LoopHandle, loop_of};
 use crate::sansio::happy_eyeballs::interleave;
 use crate::sys::{Address, Family, Proto, invalid_input};
 use crate::transports::{Protocol, Transport};
@@ -40,7 +40,7 @@ use crate::transports::{Protocol, Transport};
 /// An [`EndpointError`], as `io::Error`: a name has no address, or no address answered. Of several
 /// errors with the same text the first is given, else all of them as [`EndpointError::Several`].
 /// `InvalidInput` when there is no host, an argument contradicts another, or a socket is not
-/// connected. [`NoRunningLoop`] outside a loop.
+/// connected. [`NoRunningLoop`](crate::NoRunningLoop) outside a loop.
 ///
 /// ```
 /// use evloop::{Protocol, Transport, create_connection};
@@ -114,7 +114,8 @@ where
 }
 
 impl LoopHandle {
-    /// [`connect_accepted_socket`] for this loop: awaited on another one it is [`NoRunningLoop`].
+    /// [`connect_accepted_socket`] for this loop: awaited on another one it is
+    /// [`NoRunningLoop`](crate::NoRunningLoop).
     pub fn connect_accepted_socket<P, F>(
         &self,
         factory: F,
@@ -127,7 +128,8 @@ impl LoopHandle {
         self.create_connection(factory, socket.into())
     }
 
-    /// [`create_connection`] for this loop: awaited on another one it is [`NoRunningLoop`].
+    /// [`create_connection`] for this loop: awaited on another one it is
+    /// [`NoRunningLoop`](crate::NoRunningLoop).
     pub fn create_connection<P, F>(
         &self,
         factory: F,
@@ -248,12 +250,6 @@ impl<F> fmt::Debug for CreateConnection<F> {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
-}
-
-/// The running loop, which has to be the one of this number (0: any).
-pub(crate) fn loop_of(number: u64) -> Result<LoopHandle, NoRunningLoop> {
-    running::at_home(number)?;
-    get_running_loop()
 }
 
 /// One socket, connected to one of the endpoint's addresses.

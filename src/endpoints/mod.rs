@@ -6,6 +6,7 @@
 //! dropped leaves no descriptor and no registration; the thread never waits for a name.
 //! asyncio's counterpart: `create_connection`, `create_server` and `base_events.Server`.
 
+mod bound;
 mod connect;
 mod connected;
 mod destination;
@@ -18,6 +19,7 @@ mod reserved;
 mod resolve;
 mod server;
 mod server_builder;
+mod serving;
 mod shutdown;
 mod sock;
 mod terms;
@@ -32,6 +34,7 @@ pub use self::error::EndpointError;
 pub use self::names::{GetAddrInfo, GetNameInfo};
 pub use self::server::{ServeForever, Server};
 pub use self::server_builder::{CreateServer, create_server};
+pub(crate) use self::serving::serving_setters;
 pub use self::shutdown::{ConnectionEnd, Shutdown, ShutdownPhase, ShutdownReport};
 pub use self::unix_connect::{CreateUnixConnection, create_unix_connection};
 pub use self::unix_endpoint::UnixEndpoint;

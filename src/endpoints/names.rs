@@ -11,9 +11,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use crate::endpoints::connect::loop_of;
 use crate::endpoints::resolve::look_up;
-use crate::event_loop::LoopHandle;
+use crate::event_loop::{LoopHandle, loop_of};
 use crate::sys::{
     AddrInfo, Family, Proto, Query, Resolver, ResolverFuture, Service, SocketType, getnameinfo,
 };

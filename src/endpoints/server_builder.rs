@@ -4,27 +4,20 @@
 //! same name, and awaiting starts it. Invariants: either all addresses are bound or none is; with
 //! port 0 all of them have the same port. asyncio's counterpart: `create_server`.
 
-use std::cell::RefCell;
-use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
-use std::rc::Rc;
-use std::time::Duration;
 
-use crate::endpoints::connect::loop_of;
+use crate::endpoints::bound::Bound;
 use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
-use crate::endpoints::listening::Listening;
-use crate::endpoints::reserved::Reserved;
 use crate::endpoints::resolve::{Hints, resolve_each};
-use crate::endpoints::server::{ProtocolFactory, Server};
-use crate::endpoints::terms::Terms;
-use crate::event_loop::{LoopHandle, Source};
+use crate::endpoints::server::Server;
+use crate::endpoints::serving::{Serving, serving_setters};
+use crate::event_loop::LoopHandle;
 use crate::sys::netdb::AI_PASSIVE;
-use crate::sys::{Address, Family, ListenOptions, Listener, invalid_input};
+use crate::sys::{Address, Family, ListenOptions, invalid_input};
 use crate::transports::Protocol;
 
 /// Serves `endpoint` with a protocol from `factory` for each connection. Mirrors
@@ -67,26 +60,16 @@ use crate::transports::Protocol;
 /// # ; Ok::<(), std::io::Error>(())
 /// ```
 pub fn create_server<P: Protocol>(
-    mut factory: impl FnMut() -> P + 'static,
+    factory: impl FnMut() -> P + 'static,
     endpoint: impl Into<Endpoint>,
 ) -> CreateServer {
     CreateServer {
-        factory: Box::new(move || Rc::new(RefCell::new(factory()))),
         endpoint: endpoint.into(),
         hints: Hints {
             flags: AI_PASSIVE,
             ..Hints::default()
         },
-        options: ListenOptions {
-            backlog: DEFAULT_BACKLOG,
-            reuse_address: true,
-            reuse_port: false,
-            keep_alive: false,
-            cleanup_socket: false,
-        },
-        start_serving: true,
-        terms: Terms::default(),
-        loop_number: 0,
+        serving: Serving::new(factory),
     }
 }
 
@@ -98,24 +81,20 @@ impl LoopHandle {
         factory: impl FnMut() -> P + 'static,
         endpoint: impl Into<Endpoint>,
     ) -> CreateServer {
-        CreateServer {
-            loop_number: self.number(),
-            ..create_server(factory, endpoint)
-        }
+        let mut server = create_server(factory, endpoint);
+        server.serving.loop_number = self.number();
+        server
     }
 }
 
 /// A server to be made: awaiting it makes it. Made by [`create_server`], whose keyword arguments
 /// are the setters here.
+#[derive(Debug)]
 #[must_use = "nothing happens until it is awaited"]
 pub struct CreateServer {
-    factory: ProtocolFactory,
     endpoint: Endpoint,
     hints: Hints,
-    options: ListenOptions,
-    start_serving: bool,
-    terms: Terms,
-    loop_number: u64,
+    pub(crate) serving: Serving,
 }
 
 impl CreateServer {
@@ -132,23 +111,16 @@ impl CreateServer {
         self
     }
 
-    /// How many connections may wait in the kernel to be accepted; 100 by default. The system has
-    /// a bound of its own.
-    pub fn backlog(mut self, backlog: u32) -> Self {
-        self.options.backlog = backlog;
-        self
-    }
-
     /// Whether an address may be served though connections of an earlier server linger on it
     /// (`SO_REUSEADDR`); `true` by default.
     pub fn reuse_address(mut self, reuse_address: bool) -> Self {
-        self.options.reuse_address = reuse_address;
+        self.serving.options.reuse_address = reuse_address;
         self
     }
 
     /// Whether several sockets may serve the same address (`SO_REUSEPORT`); `false` by default.
     pub fn reuse_port(mut self, reuse_port: bool) -> Self {
-        self.options.reuse_port = reuse_port;
+        self.serving.options.reuse_port = reuse_port;
         self
     }
 
@@ -156,52 +128,11 @@ impl CreateServer {
     /// (`SO_KEEPALIVE`); `false` by default. How often is a matter of the system: on Linux after
     /// two hours.
     pub fn keep_alive(mut self, keep_alive: bool) -> Self {
-        self.options.keep_alive = keep_alive;
+        self.serving.options.keep_alive = keep_alive;
         self
     }
 
-    /// Whether to accept at once, or only from [`Server::start_serving`] on; `true` by default.
-    pub fn start_serving(mut self, start_serving: bool) -> Self {
-        self.start_serving = start_serving;
-        self
-    }
-
-    /// How many connections there may be at a time; no limit by default. asyncio has none.
-    ///
-    /// Further ones wait in the kernel, as many as the [`backlog`](Self::backlog) says: their peers
-    /// are connected and unanswered. Each connection that is over lets the next one in. Counted is
-    /// from the accept until `connection_lost` was called, so one that is being closed counts.
-    pub fn max_connections(mut self, max_connections: usize) -> Self {
-        self.terms.max_connections = max_connections;
-        self
-    }
-
-    /// How long a connection may go without a byte in either direction before it is ended, with
-    /// [`CloseReason::IdleTimeout`](crate::CloseReason); for ever by default. Time in which reading
-    /// is paused does not count: when it is resumed, the time begins anew. A protocol is told a
-    /// `TimedOut` error in `connection_lost`, a stream's reads and drains report it. Zero is
-    /// `InvalidInput` when it is awaited. Ours alone: asyncio has no such argument.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.terms.policies.idle_timeout = Some(timeout);
-        self
-    }
-
-    /// How long the system may take nothing of what waits to be sent, since the peer does not,
-    /// before the connection is ended, with [`CloseReason::WriteTimeout`](crate::CloseReason); for
-    /// ever by default. Also while the connection is closing. Zero is `InvalidInput` when it is
-    /// awaited. Ours alone.
-    pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.terms.policies.write_timeout = Some(timeout);
-        self
-    }
-
-    /// How many bytes may wait to be sent, when the system takes no more, before the connection is
-    /// ended, with [`CloseReason::WriteBufferFull`](crate::CloseReason); any number by default.
-    /// Whoever awaits `drain`, or heeds `pause_writing`, never comes near it. Ours alone.
-    pub fn max_write_buffer(mut self, bytes: usize) -> Self {
-        self.terms.policies.max_write_buffer = Some(bytes);
-        self
-    }
+    serving_setters!(serving);
 }
 
 impl IntoFuture for CreateServer {
@@ -210,43 +141,17 @@ impl IntoFuture for CreateServer {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let handle = loop_of(self.loop_number)?;
-            self.terms.check()?;
+            let handle = self.serving.begin()?;
+            let options = &self.serving.options;
             let bound = match self.endpoint.into_socket() {
-                Ok(socket) => vec![Bound::adopt(&handle, socket.take()?, &self.options)?],
+                Ok(socket) => vec![Bound::adopt(&handle, socket.take()?, options)?],
                 Err(endpoint) => {
                     let addresses = addresses(&handle, &endpoint, self.hints).await?;
-                    bind_all(&handle, &addresses, &self.options)?
+                    bind_all(&handle, &addresses, options)?
                 }
             };
-            let server = Server::new(&handle, self.factory, self.terms);
-            serve(&handle, server, bound, self.start_serving)
+            self.serving.serve(&handle, bound)
         })
-    }
-}
-
-/// Gives a server its sockets.
-pub(crate) fn serve(
-    handle: &LoopHandle,
-    server: Server,
-    bound: Vec<Bound>,
-    start_serving: bool,
-) -> io::Result<Server> {
-    for bound in bound {
-        server.add(bound.into_listening(handle));
-    }
-    if start_serving {
-        server.listen()?;
-    }
-    Ok(server)
-}
-
-impl fmt::Debug for CreateServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CreateServer")
-            .field("endpoint", &self.endpoint)
-            .field("options", &self.options)
-            .finish_non_exhaustive()
     }
 }
 
@@ -278,13 +183,6 @@ async fn addresses(
         }
     }
     Ok(wanted)
-}
-
-/// A bound socket with its place in the loop's table.
-pub(crate) struct Bound {
-    place: Reserved,
-    listener: Box<dyn Listener>,
-    address: Address,
 }
 
 fn bind_all(
@@ -328,7 +226,7 @@ fn bind_once(
         let address = Address::from(address);
         match Bound::new(handle, &address, options) {
             Ok(socket) => {
-                picked = picked.or_else(|| socket.address.port());
+                picked = picked.or_else(|| socket.address().port());
                 bound.push(socket);
             }
             Err(source) if *optional && is_missing_family(&source) => {
@@ -352,54 +250,6 @@ fn is_missing_family(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-impl Bound {
-    pub(crate) fn new(
-        handle: &LoopHandle,
-        address: &Address,
-        options: &ListenOptions,
-    ) -> io::Result<Self> {
-        let mut place = Reserved::new(handle);
-        let listener = handle.driver(|driver| driver.bind(place.id(), address, options))?;
-        place.has_socket();
-        Self::at(place, listener)
-    }
-
-    /// Takes a socket that was bound elsewhere.
-    pub(crate) fn adopt(
-        handle: &LoopHandle,
-        socket: OwnedFd,
-        options: &ListenOptions,
-    ) -> io::Result<Self> {
-        let (mut place, backlog) = (Reserved::new(handle), options.backlog);
-        place.has_socket();
-        handle.take_over(socket.as_raw_fd());
-        let listener =
-            handle.driver(|driver| driver.adopt_listener(place.id(), socket, backlog))?;
-        Self::at(place, listener)
-    }
-
-    fn at(place: Reserved, listener: Box<dyn Listener>) -> io::Result<Self> {
-        Ok(Self {
-            address: listener.local_address()?,
-            place,
-            listener,
-        })
-    }
-
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
-    }
-
-    fn into_listening(self, handle: &LoopHandle) -> Rc<Listening> {
-        let id = self.place.keep();
-        let listening = Listening::new(id, self.listener, self.address);
-        handle.insert(id, Rc::clone(&listening) as Rc<dyn Source>);
-        listening
-    }
-}
-
-/// asyncio's default.
-pub(crate) const DEFAULT_BACKLOG: u32 = 100;
 /// How many ports the system may pick until one is free for every address.
 const PORT_ATTEMPTS: u32 = 16;
 

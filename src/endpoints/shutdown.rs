@@ -14,9 +14,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::endpoints::connect::loop_of;
 use crate::endpoints::server::Server;
-use crate::event_loop::NoRunningLoop;
+use crate::event_loop::{NoRunningLoop, loop_of};
 use crate::sys::Address;
 use crate::tasks::{TimeoutError, timeout};
 use crate::transports::{CloseReason, PeerName, Transport};

@@ -10,12 +10,11 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use crate::endpoints::connect::loop_of;
 use crate::endpoints::connected::Connected;
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::race::race;
 use crate::endpoints::unix_endpoint::{UnixEndpoint, UnixPlace, expect_unix};
-use crate::event_loop::LoopHandle;
+use crate::event_loop::{LoopHandle, loop_of};
 use crate::sys::Address;
 use crate::transports::{Protocol, Transport};
 

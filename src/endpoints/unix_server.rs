@@ -5,19 +5,14 @@
 //! socket on which nobody listens, or the one that we made. asyncio's counterpart:
 //! `create_unix_server`.
 
-use std::cell::RefCell;
-use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::time::Duration;
 
-use crate::endpoints::connect::loop_of;
+use crate::endpoints::bound::Bound;
 use crate::endpoints::error::EndpointError;
-use crate::endpoints::server::{ProtocolFactory, Server};
-use crate::endpoints::server_builder::{Bound, DEFAULT_BACKLOG, serve};
-use crate::endpoints::terms::Terms;
+use crate::endpoints::server::Server;
+use crate::endpoints::serving::{Serving, serving_setters};
 use crate::endpoints::unix_endpoint::{UnixEndpoint, UnixPlace, expect_unix};
 use crate::event_loop::LoopHandle;
 use crate::sys::{Address, ListenOptions};
@@ -62,22 +57,12 @@ use crate::transports::Protocol;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn create_unix_server<P: Protocol>(
-    mut factory: impl FnMut() -> P + 'static,
+    factory: impl FnMut() -> P + 'static,
     endpoint: impl Into<UnixEndpoint>,
 ) -> CreateUnixServer {
     CreateUnixServer {
-        factory: Box::new(move || Rc::new(RefCell::new(factory()))),
         endpoint: endpoint.into(),
-        options: ListenOptions {
-            backlog: DEFAULT_BACKLOG,
-            reuse_address: false,
-            reuse_port: false,
-            keep_alive: false,
-            cleanup_socket: true,
-        },
-        start_serving: true,
-        terms: Terms::default(),
-        loop_number: 0,
+        serving: Serving::new(factory),
     }
 }
 
@@ -89,69 +74,30 @@ impl LoopHandle {
         factory: impl FnMut() -> P + 'static,
         endpoint: impl Into<UnixEndpoint>,
     ) -> CreateUnixServer {
-        CreateUnixServer {
-            loop_number: self.number(),
-            ..create_unix_server(factory, endpoint)
-        }
+        let mut server = create_unix_server(factory, endpoint);
+        server.serving.loop_number = self.number();
+        server
     }
 }
 
 /// A server to be made: awaiting it makes it. Made by [`create_unix_server`], whose keyword
 /// arguments are the setters here.
+#[derive(Debug)]
 #[must_use = "nothing happens until it is awaited"]
 pub struct CreateUnixServer {
-    factory: ProtocolFactory,
     endpoint: UnixEndpoint,
-    options: ListenOptions,
-    start_serving: bool,
-    terms: Terms,
-    loop_number: u64,
+    pub(crate) serving: Serving,
 }
 
 impl CreateUnixServer {
-    /// How many connections may wait in the kernel to be accepted; 100 by default. The system has
-    /// a bound of its own.
-    pub fn backlog(mut self, backlog: u32) -> Self {
-        self.options.backlog = backlog;
-        self
-    }
-
-    /// Whether to accept at once, or only from [`Server::start_serving`] on; `true` by default.
-    pub fn start_serving(mut self, start_serving: bool) -> Self {
-        self.start_serving = start_serving;
-        self
-    }
-
-    /// [`CreateServer::max_connections`](crate::CreateServer::max_connections).
-    pub fn max_connections(mut self, max_connections: usize) -> Self {
-        self.terms.max_connections = max_connections;
-        self
-    }
-
-    /// [`CreateServer::idle_timeout`](crate::CreateServer::idle_timeout).
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.terms.policies.idle_timeout = Some(timeout);
-        self
-    }
-
-    /// [`CreateServer::write_timeout`](crate::CreateServer::write_timeout).
-    pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.terms.policies.write_timeout = Some(timeout);
-        self
-    }
-
-    /// [`CreateServer::max_write_buffer`](crate::CreateServer::max_write_buffer).
-    pub fn max_write_buffer(mut self, bytes: usize) -> Self {
-        self.terms.policies.max_write_buffer = Some(bytes);
-        self
-    }
-
     /// Whether the path is removed when the server is closed; `true` by default. It never is for
     /// an existing socket.
     pub fn cleanup_socket(mut self, cleanup_socket: bool) -> Self {
-        self.options.cleanup_socket = cleanup_socket;
+        self.serving.options.cleanup_socket = cleanup_socket;
         self
     }
+
+    serving_setters!(serving);
 }
 
 impl IntoFuture for CreateUnixServer {
@@ -160,21 +106,10 @@ impl IntoFuture for CreateUnixServer {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let handle = loop_of(self.loop_number)?;
-            self.terms.check()?;
-            let bound = bind(&handle, self.endpoint, &self.options)?;
-            let server = Server::new(&handle, self.factory, self.terms);
-            serve(&handle, server, vec![bound], self.start_serving)
+            let handle = self.serving.begin()?;
+            let bound = bind(&handle, self.endpoint, &self.serving.options)?;
+            self.serving.serve(&handle, vec![bound])
         })
-    }
-}
-
-impl fmt::Debug for CreateUnixServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CreateUnixServer")
-            .field("endpoint", &self.endpoint)
-            .field("options", &self.options)
-            .finish_non_exhaustive()
     }
 }
 

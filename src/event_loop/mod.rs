@@ -52,7 +52,7 @@ pub(crate) use self::ready::{Entry, TaskId};
 pub use self::running::NoRunningLoop;
 pub use self::services::Executor;
 pub use self::state::{LoopHandle, get_running_loop};
-pub(crate) use self::state::{Progress, Source, WeakHandle};
+pub(crate) use self::state::{Progress, Source, WeakHandle, loop_of};
 pub use self::threadsafe::{LoopClosed, ThreadsafeHandle};
 pub use self::timer_handle::TimerHandle;
 pub(crate) use self::watched::Direction;

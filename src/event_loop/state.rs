@@ -121,6 +121,12 @@ pub fn get_running_loop() -> Result<LoopHandle, NoRunningLoop> {
     current.ok().flatten().ok_or(NoRunningLoop)
 }
 
+/// The running loop, which has to be the one of this number (0: any).
+pub(crate) fn loop_of(number: u64) -> Result<LoopHandle, NoRunningLoop> {
+    running::at_home(number)?;
+    get_running_loop()
+}
+
 /// Makes `handle` the running loop of this thread until the guard goes. A loop that is kept in a
 /// thread-local may be dropped after ours is gone: then it ends without being the running one.
 pub(super) fn enter(handle: &LoopHandle) -> Current {

@@ -1,17 +1,16 @@
 //! A server of streams.
 //!
 //! Owns: [`start_server`]. Why: a server whose connections are a reader and a writer each, handed
-//! to one function. Invariants: it stands on public items only. asyncio's counterpart:
-//! `asyncio.start_server`.
+//! to one function. Invariants: it stands on public items only, but for the setters that every server
+//! has. asyncio's counterpart: `asyncio.start_server`.
 
 use std::cell::Cell;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
-use crate::endpoints::{CreateServer, Endpoint, Server, create_server};
+use crate::endpoints::{CreateServer, Endpoint, Server, create_server, serving_setters};
 use crate::streams::callback::{ClientConnectedCb, Outcome};
 use crate::streams::open::reader;
 use crate::streams::protocol::StreamReaderProtocol;
@@ -111,11 +110,6 @@ impl StartServer {
         self.with(|server| server.flags(flags))
     }
 
-    /// [`CreateServer::backlog`].
-    pub fn backlog(self, backlog: u32) -> Self {
-        self.with(|server| server.backlog(backlog))
-    }
-
     /// [`CreateServer::reuse_address`].
     pub fn reuse_address(self, reuse_address: bool) -> Self {
         self.with(|server| server.reuse_address(reuse_address))
@@ -131,30 +125,7 @@ impl StartServer {
         self.with(|server| server.keep_alive(keep_alive))
     }
 
-    /// [`CreateServer::start_serving`].
-    pub fn start_serving(self, start_serving: bool) -> Self {
-        self.with(|server| server.start_serving(start_serving))
-    }
-
-    /// [`CreateServer::max_connections`].
-    pub fn max_connections(self, max_connections: usize) -> Self {
-        self.with(|server| server.max_connections(max_connections))
-    }
-
-    /// [`CreateServer::idle_timeout`](crate::CreateServer::idle_timeout).
-    pub fn idle_timeout(self, timeout: Duration) -> Self {
-        self.with(|server| server.idle_timeout(timeout))
-    }
-
-    /// [`CreateServer::write_timeout`](crate::CreateServer::write_timeout).
-    pub fn write_timeout(self, timeout: Duration) -> Self {
-        self.with(|server| server.write_timeout(timeout))
-    }
-
-    /// [`CreateServer::max_write_buffer`](crate::CreateServer::max_write_buffer).
-    pub fn max_write_buffer(self, bytes: usize) -> Self {
-        self.with(|server| server.max_write_buffer(bytes))
-    }
+    serving_setters!(server.serving);
 
     fn with(mut self, change: impl FnOnce(CreateServer) -> CreateServer) -> Self {
         self.server = change(self.server);

@@ -1,18 +1,18 @@
 //! Streams over unix sockets.
 //!
 //! Owns: [`open_unix_connection`] and [`start_unix_server`]. Why: the same as over TCP, for those
-//! who are on this machine. Invariants: they stand on public items only. asyncio's counterpart:
-//! the functions of the same names.
+//! who are on this machine. Invariants: they stand on public items only, but for the setters that every
+//! server has. asyncio's counterpart: the functions of the same names.
 
 use std::cell::Cell;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::endpoints::{
     CreateUnixServer, Server, UnixEndpoint, create_unix_connection, create_unix_server,
+    serving_setters,
 };
 use crate::streams::callback::{ClientConnectedCb, Outcome};
 use crate::streams::open::{reader, streams};
@@ -137,40 +137,12 @@ impl StartUnixServer {
         self
     }
 
-    /// [`CreateUnixServer::backlog`].
-    pub fn backlog(self, backlog: u32) -> Self {
-        self.with(|server| server.backlog(backlog))
-    }
-
-    /// [`CreateUnixServer::start_serving`].
-    pub fn start_serving(self, start_serving: bool) -> Self {
-        self.with(|server| server.start_serving(start_serving))
-    }
-
-    /// [`CreateUnixServer::max_connections`].
-    pub fn max_connections(self, max_connections: usize) -> Self {
-        self.with(|server| server.max_connections(max_connections))
-    }
-
-    /// [`CreateServer::idle_timeout`](crate::CreateServer::idle_timeout).
-    pub fn idle_timeout(self, timeout: Duration) -> Self {
-        self.with(|server| server.idle_timeout(timeout))
-    }
-
-    /// [`CreateServer::write_timeout`](crate::CreateServer::write_timeout).
-    pub fn write_timeout(self, timeout: Duration) -> Self {
-        self.with(|server| server.write_timeout(timeout))
-    }
-
-    /// [`CreateServer::max_write_buffer`](crate::CreateServer::max_write_buffer).
-    pub fn max_write_buffer(self, bytes: usize) -> Self {
-        self.with(|server| server.max_write_buffer(bytes))
-    }
-
     /// [`CreateUnixServer::cleanup_socket`].
     pub fn cleanup_socket(self, cleanup_socket: bool) -> Self {
         self.with(|server| server.cleanup_socket(cleanup_socket))
     }
+
+    serving_setters!(server.serving);
 
     fn with(mut self, change: impl FnOnce(CreateUnixServer) -> CreateUnixServer) -> Self {
         self.server = change(self.server);

@@ -1,0 +1,143 @@
+//! What every server is told, however it is made.
+//!
+//! Owns: [`Serving`], and the setters of it, which [`serving_setters`] writes. Why: four builders,
+//! with protocols or with streams, on TCP or on unix sockets, have these arguments in common; here
+//! they are kept, documented and heeded once. Invariants: each of the four has each of the setters.
+//! asyncio's counterpart: the arguments that `create_server` and `create_unix_server` share.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+use crate::endpoints::bound::Bound;
+use crate::endpoints::server::{ProtocolFactory, Server};
+use crate::endpoints::terms::Terms;
+use crate::event_loop::{LoopHandle, loop_of};
+use crate::sys::ListenOptions;
+use crate::transports::Protocol;
+
+/// A server that is to be made, but for where.
+pub(crate) struct Serving {
+    factory: ProtocolFactory,
+    /// Each kind of socket heeds those that it knows.
+    pub(crate) options: ListenOptions,
+    pub(crate) start_serving: bool,
+    pub(crate) terms: Terms,
+    /// The loop that it is for; 0 is any.
+    pub(crate) loop_number: u64,
+}
+
+impl Serving {
+    /// asyncio's defaults.
+    pub(crate) fn new<P: Protocol>(mut factory: impl FnMut() -> P + 'static) -> Self {
+        Self {
+            factory: Box::new(move || Rc::new(RefCell::new(factory()))),
+            options: ListenOptions {
+                backlog: 100,
+                reuse_address: true,
+                reuse_port: false,
+                keep_alive: false,
+                cleanup_socket: true,
+            },
+            start_serving: true,
+            terms: Terms::default(),
+            loop_number: 0,
+        }
+    }
+
+    /// The loop to serve on. Refuses, before anything is bound, what nobody could be served by.
+    pub(crate) fn begin(&self) -> io::Result<LoopHandle> {
+        let handle = loop_of(self.loop_number)?;
+        self.terms.check()?;
+        Ok(handle)
+    }
+
+    /// Makes the server, with these sockets.
+    pub(crate) fn serve(self, handle: &LoopHandle, bound: Vec<Bound>) -> io::Result<Server> {
+        let server = Server::new(handle, self.factory, self.terms);
+        for bound in bound {
+            server.add(bound.into_listening(handle));
+        }
+        if self.start_serving {
+            server.listen()?;
+        }
+        Ok(server)
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving")
+            .field("options", &self.options)
+            .field("start_serving", &self.start_serving)
+            .field("terms", &self.terms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes the setters of a [`Serving`] into a builder's `impl`: `serving_setters!(serving)` where
+/// that is the builder's field, `serving_setters!(server.serving)` where it is further inside.
+///
+/// A macro, since each builder has to have them for its own: a trait would have to be imported by
+/// whoever calls them. One that is added here is one of all builders. The words are seen on pages
+/// of other modules, so links are whole, or by way of `Self`.
+macro_rules! serving_setters {
+    ($($serving:ident).+) => {
+        /// How many connections may wait in the kernel to be accepted; 100 by default. The system
+        /// has a bound of its own.
+        pub fn backlog(mut self, backlog: u32) -> Self {
+            self.$($serving).+.options.backlog = backlog;
+            self
+        }
+
+        /// Whether to accept at once, or only from
+        /// [`Server::start_serving`](crate::Server::start_serving) on; `true` by default.
+        pub fn start_serving(mut self, start_serving: bool) -> Self {
+            self.$($serving).+.start_serving = start_serving;
+            self
+        }
+
+        /// How many connections there may be at a time; no limit by default. asyncio has none.
+        ///
+        /// Further ones wait in the kernel, as many as the [`backlog`](Self::backlog) says: their
+        /// peers are connected and unanswered. Each connection that is over lets the next one in.
+        /// Counted is from the accept until `connection_lost` was called, so one that is being
+        /// closed counts.
+        pub fn max_connections(mut self, max_connections: usize) -> Self {
+            self.$($serving).+.terms.max_connections = max_connections;
+            self
+        }
+
+        /// How long a connection may go without a byte in either direction before it is ended,
+        /// with [`CloseReason::IdleTimeout`](crate::CloseReason); for ever by default. Time in
+        /// which reading is paused does not count: when it is resumed, the time begins anew. A
+        /// protocol is told a `TimedOut` error in `connection_lost`, a stream's reads and drains
+        /// report it. Zero is `InvalidInput` when it is awaited. Ours alone: asyncio has no such
+        /// argument.
+        pub fn idle_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.$($serving).+.terms.policies.idle_timeout = Some(timeout);
+            self
+        }
+
+        /// How long the system may take nothing of what waits to be sent, since the peer does not,
+        /// before the connection is ended, with
+        /// [`CloseReason::WriteTimeout`](crate::CloseReason); for ever by default. Also while the
+        /// connection is closing. Zero is `InvalidInput` when it is awaited. Ours alone.
+        pub fn write_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.$($serving).+.terms.policies.write_timeout = Some(timeout);
+            self
+        }
+
+        /// How many bytes may wait to be sent, when the system takes no more, before the connection
+        /// is ended, with [`CloseReason::WriteBufferFull`](crate::CloseReason); any number by
+        /// default. Whoever awaits `drain`, or heeds `pause_writing`, never comes near it. Ours
+        /// alone.
+        pub fn max_write_buffer(mut self, bytes: usize) -> Self {
+            self.$($serving).+.terms.policies.max_write_buffer = Some(bytes);
+            self
+        }
+    };
+}
+
+pub(crate) use serving_setters;
