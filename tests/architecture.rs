@@ -260,6 +260,7 @@ const PROTOCOL_CELLS: &[&str] = &[
     "transports/connection.rs",
     "endpoints/connect.rs",
     "endpoints/connected.rs",
+    "endpoints/joining.rs",
     "endpoints/server.rs",
     "endpoints/serving.rs",
     "endpoints/unix_connect.rs",

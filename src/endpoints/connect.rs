@@ -18,9 +18,10 @@ use std::time::Duration;
 use crate::endpoints::connected::Connected;
 use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
+use crate::endpoints::joining::Joining;
 use crate::endpoints::race::race;
 use crate::endpoints::resolve::{Hints, Resolved, resolve_all};
-use crate::event_loop::{LoopHandle, loop_of};
+use crate::event_loop::LoopHandle;
 use crate::sansio::happy_eyeballs::interleave;
 use crate::sys::{Address, Family, Proto, invalid_input};
 use crate::transports::{Protocol, Transport};
@@ -69,10 +70,9 @@ where
     F: FnOnce() -> P,
 {
     CreateConnection {
-        factory,
         endpoint: endpoint.into(),
         options: ConnectOptions::default(),
-        loop_number: 0,
+        joining: Joining::new(factory),
     }
 }
 
@@ -139,10 +139,9 @@ impl LoopHandle {
         P: Protocol,
         F: FnOnce() -> P,
     {
-        CreateConnection {
-            loop_number: self.number(),
-            ..create_connection(factory, endpoint)
-        }
+        let mut connection = create_connection(factory, endpoint);
+        connection.joining.loop_number = self.number();
+        connection
     }
 }
 
@@ -150,10 +149,9 @@ impl LoopHandle {
 /// arguments are the setters here.
 #[must_use = "nothing happens until it is awaited"]
 pub struct CreateConnection<F> {
-    factory: F,
     endpoint: Endpoint,
     options: ConnectOptions,
-    loop_number: u64,
+    joining: Joining<F>,
 }
 
 impl<F> CreateConnection<F> {
@@ -233,12 +231,12 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let handle = loop_of(self.loop_number)?;
+            let handle = self.joining.begin()?;
             let socket = match self.endpoint.into_socket() {
                 Ok(socket) => Connected::adopt(&handle, socket.take()?)?,
                 Err(endpoint) => connect(&handle, &endpoint, &self.options).await?,
             };
-            socket.introduce(&handle, self.factory).await
+            self.joining.introduce(&handle, socket).await
         })
     }
 }
@@ -248,7 +246,8 @@ impl<F> fmt::Debug for CreateConnection<F> {
         f.debug_struct("CreateConnection")
             .field("endpoint", &self.endpoint)
             .field("options", &self.options)
-            .finish_non_exhaustive()
+            .field("joining", &self.joining)
+            .finish()
     }
 }
 

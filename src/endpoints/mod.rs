@@ -12,6 +12,7 @@ mod connected;
 mod destination;
 mod endpoint;
 mod error;
+mod joining;
 mod listening;
 mod names;
 mod race;

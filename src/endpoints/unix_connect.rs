@@ -12,9 +12,10 @@ use std::rc::Rc;
 
 use crate::endpoints::connected::Connected;
 use crate::endpoints::error::EndpointError;
+use crate::endpoints::joining::Joining;
 use crate::endpoints::race::race;
 use crate::endpoints::unix_endpoint::{UnixEndpoint, UnixPlace, expect_unix};
-use crate::event_loop::{LoopHandle, loop_of};
+use crate::event_loop::LoopHandle;
 use crate::sys::Address;
 use crate::transports::{Protocol, Transport};
 
@@ -66,9 +67,8 @@ where
     F: FnOnce() -> P,
 {
     CreateUnixConnection {
-        factory,
         endpoint: endpoint.into(),
-        loop_number: 0,
+        joining: Joining::new(factory),
     }
 }
 
@@ -84,19 +84,17 @@ impl LoopHandle {
         P: Protocol,
         F: FnOnce() -> P,
     {
-        CreateUnixConnection {
-            loop_number: self.number(),
-            ..create_unix_connection(factory, endpoint)
-        }
+        let mut connection = create_unix_connection(factory, endpoint);
+        connection.joining.loop_number = self.number();
+        connection
     }
 }
 
 /// A connection to be made: awaiting it makes it. Made by [`create_unix_connection`].
 #[must_use = "nothing happens until it is awaited"]
 pub struct CreateUnixConnection<F> {
-    factory: F,
     endpoint: UnixEndpoint,
-    loop_number: u64,
+    joining: Joining<F>,
 }
 
 impl<F, P> IntoFuture for CreateUnixConnection<F>
@@ -109,9 +107,9 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let handle = loop_of(self.loop_number)?;
+            let handle = self.joining.begin()?;
             let socket = connect(&handle, self.endpoint).await?;
-            socket.introduce(&handle, self.factory).await
+            self.joining.introduce(&handle, socket).await
         })
     }
 }
@@ -120,7 +118,8 @@ impl<F> fmt::Debug for CreateUnixConnection<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CreateUnixConnection")
             .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
+            .field("joining", &self.joining)
+            .finish()
     }
 }
 
