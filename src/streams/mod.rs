@@ -9,6 +9,7 @@
 mod callback;
 mod error;
 mod feeder;
+mod limit;
 mod open;
 mod protocol;
 mod reader;

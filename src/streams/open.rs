@@ -3,14 +3,13 @@
 //! Owns: [`open_connection`]. Why: a connection, a reader and a writer in one await. Invariants:
 //! it stands on public items only. asyncio's counterpart: `asyncio.open_connection`.
 
-use std::cell::Cell;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::endpoints::{CreateConnection, Endpoint, create_connection};
+use crate::streams::limit::Limit;
 use crate::streams::protocol::StreamReaderProtocol;
 use crate::streams::reader::StreamReader;
 use crate::streams::writer::StreamWriter;
@@ -44,15 +43,9 @@ use crate::transports::Transport;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn open_connection(endpoint: impl Into<Endpoint>) -> OpenConnection {
-    let limit = Rc::new(Cell::new(None));
-    let limit_of_reader = Rc::clone(&limit);
-    let factory = move || {
-        // A limit that makes no reader was refused before anything was connected.
-        let reader = reader(limit_of_reader.get()).unwrap_or_default();
-        StreamReaderProtocol::new(reader, None)
-    };
+    let limit = Limit::default();
     OpenConnection {
-        connection: create_connection(Box::new(factory) as Factory, endpoint),
+        connection: create_connection(protocol(&limit), endpoint),
         limit,
     }
 }
@@ -62,15 +55,13 @@ pub fn open_connection(endpoint: impl Into<Endpoint>) -> OpenConnection {
 #[must_use = "nothing happens until it is awaited"]
 pub struct OpenConnection {
     connection: CreateConnection<Factory>,
-    limit: Rc<Cell<Option<usize>>>,
+    limit: Limit,
 }
-
-type Factory = Box<dyn FnOnce() -> StreamReaderProtocol>;
 
 impl OpenConnection {
     /// The reader's limit in bytes; 64 KiB by default.
     pub fn limit(self, limit: usize) -> Self {
-        self.limit.set(Some(limit));
+        self.limit.set(limit);
         self
     }
 
@@ -124,11 +115,19 @@ impl IntoFuture for OpenConnection {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            drop(reader(self.limit.get())?);
+            self.limit.check()?;
             let (transport, protocol) = self.connection.await?;
             Ok(streams(transport, &mut protocol.borrow_mut()))
         })
     }
+}
+
+pub(crate) type Factory = Box<dyn FnOnce() -> StreamReaderProtocol>;
+
+/// What makes the protocol of the connection, with the limit that holds by then.
+pub(crate) fn protocol(limit: &Limit) -> Factory {
+    let limit = limit.clone();
+    Box::new(move || StreamReaderProtocol::new(limit.reader(), None))
 }
 
 /// The two ends of a connection whose protocol was made with a reader.
@@ -141,9 +140,4 @@ pub(crate) fn streams(
     // Given to the protocol by our caller, and nobody else takes it.
     let reader = reader.expect("the protocol has its reader");
     (reader, writer)
-}
-
-/// A reader with this limit, or the default one.
-pub(crate) fn reader(limit: Option<usize>) -> io::Result<StreamReader> {
-    limit.map_or_else(|| Ok(StreamReader::new()), StreamReader::with_limit)
 }

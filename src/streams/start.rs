@@ -1,18 +1,16 @@
 //! A server of streams.
 //!
 //! Owns: [`start_server`]. Why: a server whose connections are a reader and a writer each, handed
-//! to one function. Invariants: it stands on public items only, but for the setters that every server
-//! has. asyncio's counterpart: `asyncio.start_server`.
+//! to one function. Invariants: it stands on public items only, but for the setters that every
+//! server has. asyncio's counterpart: `asyncio.start_server`.
 
-use std::cell::Cell;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 
 use crate::endpoints::{CreateServer, Endpoint, Server, create_server, serving_setters};
 use crate::streams::callback::{ClientConnectedCb, Outcome};
-use crate::streams::open::reader;
+use crate::streams::limit::Limit;
 use crate::streams::protocol::StreamReaderProtocol;
 use crate::streams::reader::StreamReader;
 use crate::streams::writer::StreamWriter;
@@ -64,7 +62,7 @@ pub fn start_server<R, K>(
 where
     R: Outcome<K>,
 {
-    let limit = Rc::new(Cell::new(None));
+    let limit = Limit::default();
     let factory = protocols(ClientConnectedCb::new(client_connected_cb), &limit);
     StartServer {
         server: create_server(factory, endpoint),
@@ -75,14 +73,10 @@ where
 /// What makes the protocol of each connection, with the limit that holds by then.
 pub(crate) fn protocols(
     callback: ClientConnectedCb,
-    limit: &Rc<Cell<Option<usize>>>,
+    limit: &Limit,
 ) -> impl FnMut() -> StreamReaderProtocol + 'static {
-    let limit = Rc::clone(limit);
-    move || {
-        // A limit that makes no reader was refused before anything was accepted.
-        let reader = reader(limit.get()).unwrap_or_default();
-        StreamReaderProtocol::new(reader, Some(callback.clone()))
-    }
+    let limit = limit.clone();
+    move || StreamReaderProtocol::new(limit.reader(), Some(callback.clone()))
 }
 
 /// A server to be made: awaiting it makes it. Made by [`start_server`].
@@ -90,13 +84,13 @@ pub(crate) fn protocols(
 #[must_use = "nothing happens until it is awaited"]
 pub struct StartServer {
     server: CreateServer,
-    limit: Rc<Cell<Option<usize>>>,
+    limit: Limit,
 }
 
 impl StartServer {
     /// Each reader's limit in bytes; 64 KiB by default.
     pub fn limit(self, limit: usize) -> Self {
-        self.limit.set(Some(limit));
+        self.limit.set(limit);
         self
     }
 
@@ -139,7 +133,7 @@ impl IntoFuture for StartServer {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            drop(reader(self.limit.get())?);
+            self.limit.check()?;
             self.server.await
         })
     }

@@ -1,22 +1,20 @@
 //! Streams over unix sockets.
 //!
 //! Owns: [`open_unix_connection`] and [`start_unix_server`]. Why: the same as over TCP, for those
-//! who are on this machine. Invariants: they stand on public items only, but for the setters that every
-//! server has. asyncio's counterpart: the functions of the same names.
+//! who are on this machine. Invariants: they stand on public items only, but for the setters that
+//! every server has. asyncio's counterpart: the functions of the same names.
 
-use std::cell::Cell;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 
 use crate::endpoints::{
-    CreateUnixServer, Server, UnixEndpoint, create_unix_connection, create_unix_server,
-    serving_setters,
+    CreateUnixConnection, CreateUnixServer, Server, UnixEndpoint, create_unix_connection,
+    create_unix_server, serving_setters,
 };
 use crate::streams::callback::{ClientConnectedCb, Outcome};
-use crate::streams::open::{reader, streams};
-use crate::streams::protocol::StreamReaderProtocol;
+use crate::streams::limit::Limit;
+use crate::streams::open::{Factory, protocol, streams};
 use crate::streams::reader::StreamReader;
 use crate::streams::start::protocols;
 use crate::streams::writer::StreamWriter;
@@ -44,9 +42,10 @@ use crate::streams::writer::StreamWriter;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn open_unix_connection(endpoint: impl Into<UnixEndpoint>) -> OpenUnixConnection {
+    let limit = Limit::default();
     OpenUnixConnection {
-        endpoint: endpoint.into(),
-        limit: None,
+        connection: create_unix_connection(protocol(&limit), endpoint),
+        limit,
     }
 }
 
@@ -54,14 +53,14 @@ pub fn open_unix_connection(endpoint: impl Into<UnixEndpoint>) -> OpenUnixConnec
 #[derive(Debug)]
 #[must_use = "nothing happens until it is awaited"]
 pub struct OpenUnixConnection {
-    endpoint: UnixEndpoint,
-    limit: Option<usize>,
+    connection: CreateUnixConnection<Factory>,
+    limit: Limit,
 }
 
 impl OpenUnixConnection {
     /// The reader's limit in bytes; 64 KiB by default.
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = Some(limit);
+    pub fn limit(self, limit: usize) -> Self {
+        self.limit.set(limit);
         self
     }
 }
@@ -72,9 +71,8 @@ impl IntoFuture for OpenUnixConnection {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let reader = reader(self.limit)?;
-            let factory = move || StreamReaderProtocol::new(reader, None);
-            let (transport, protocol) = create_unix_connection(factory, self.endpoint).await?;
+            self.limit.check()?;
+            let (transport, protocol) = self.connection.await?;
             Ok(streams(transport, &mut protocol.borrow_mut()))
         })
     }
@@ -114,7 +112,7 @@ pub fn start_unix_server<R, K>(
 where
     R: Outcome<K>,
 {
-    let limit = Rc::new(Cell::new(None));
+    let limit = Limit::default();
     let factory = protocols(ClientConnectedCb::new(client_connected_cb), &limit);
     StartUnixServer {
         server: create_unix_server(factory, endpoint),
@@ -127,13 +125,13 @@ where
 #[must_use = "nothing happens until it is awaited"]
 pub struct StartUnixServer {
     server: CreateUnixServer,
-    limit: Rc<Cell<Option<usize>>>,
+    limit: Limit,
 }
 
 impl StartUnixServer {
     /// Each reader's limit in bytes; 64 KiB by default.
     pub fn limit(self, limit: usize) -> Self {
-        self.limit.set(Some(limit));
+        self.limit.set(limit);
         self
     }
 
@@ -156,7 +154,7 @@ impl IntoFuture for StartUnixServer {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            drop(reader(self.limit.get())?);
+            self.limit.check()?;
             self.server.await
         })
     }
