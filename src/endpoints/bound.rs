@@ -18,6 +18,7 @@ pub(crate) struct Bound {
     place: Reserved,
     listener: Box<dyn Listener>,
     address: Address,
+    listens: bool,
 }
 
 impl Bound {
@@ -51,7 +52,15 @@ impl Bound {
             address: listener.local_address()?,
             place,
             listener,
+            listens: false,
         })
+    }
+
+    /// Has it listen before it is a server's: who connects waits in the kernel until it is.
+    pub(crate) fn listen(&mut self) -> io::Result<()> {
+        self.listener.listen()?;
+        self.listens = true;
+        Ok(())
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -61,7 +70,7 @@ impl Bound {
     /// Gives it its place.
     pub(crate) fn into_listening(self, handle: &LoopHandle) -> Rc<Listening> {
         let id = self.place.keep();
-        let listening = Listening::new(id, self.listener, self.address);
+        let listening = Listening::new(id, self.listener, self.address, self.listens);
         handle.insert(id, Rc::clone(&listening) as Rc<dyn Source>);
         listening
     }

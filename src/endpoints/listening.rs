@@ -38,6 +38,8 @@ pub(crate) struct Listening {
     /// `None` once the server is closed.
     listener: Slot<Rc<dyn Listener>>,
     address: Rc<Address>,
+    /// The socket did so before it was here.
+    listens: bool,
     /// From the beginning of listening to its end: it keeps a server whose handles are gone.
     server: Slot<Rc<dyn Accept>>,
     /// Out of descriptors: the timer that tries again.
@@ -45,11 +47,17 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) fn new(id: SourceId, listener: Box<dyn Listener>, address: Address) -> Rc<Self> {
+    pub(crate) fn new(
+        id: SourceId,
+        listener: Box<dyn Listener>,
+        address: Address,
+        listens: bool,
+    ) -> Rc<Self> {
         Rc::new(Self {
             id,
             listener: Slot::new(Some(Rc::from(listener))),
             address: Rc::new(address),
+            listens,
             server: Slot::default(),
             starving: Slot::default(),
         })
@@ -70,7 +78,9 @@ impl Listening {
         }
         // The loop's end has closed it; a server's own close would have let go of it.
         let listener = self.listener.get().ok_or(LoopClosed)?;
-        listener.listen()?;
+        if !self.listens {
+            listener.listen()?;
+        }
         drop(self.server.put(server));
         Ok(())
     }
@@ -330,7 +340,7 @@ mod tests {
         let id = event_loop.reserve();
         let errors = errors.iter().rev().copied().collect();
         let listener = Box::new(Failing(RefCell::new(errors)));
-        let listening = Listening::new(id, listener, nowhere());
+        let listening = Listening::new(id, listener, nowhere(), false);
         event_loop.insert(id, Rc::clone(&listening) as Rc<dyn Source>);
         listening.listen(Rc::new(Nobody)).unwrap();
         for _ in 0..visits {
@@ -395,7 +405,7 @@ mod tests {
         let id = event_loop.reserve();
         let listener = Box::new(Looked::default());
         let looks = Rc::clone(&listener.0);
-        let listening = Listening::new(id, listener, nowhere());
+        let listening = Listening::new(id, listener, nowhere(), false);
         listening.listen(Rc::new(Full)).unwrap();
         for event in [Some(Readiness::READ), None] {
             let progress = Rc::clone(&listening).serve(&event_loop.handle(), event);

@@ -147,7 +147,7 @@ impl IntoFuture for CreateServer {
                 Ok(socket) => vec![Bound::adopt(&handle, socket.take()?, options)?],
                 Err(endpoint) => {
                     let addresses = addresses(&handle, &endpoint, self.hints).await?;
-                    bind_all(&handle, &addresses, options)?
+                    bind_all(&handle, &addresses, options, self.serving.start_serving)?
                 }
             };
             self.serving.serve(&handle, bound)
@@ -185,15 +185,17 @@ async fn addresses(
     Ok(wanted)
 }
 
+/// Binds all or none, and has them listen if they are to serve.
 fn bind_all(
     handle: &LoopHandle,
     wanted: &[Wanted],
     options: &ListenOptions,
+    serve: bool,
 ) -> io::Result<Vec<Bound>> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        match bind_once(handle, wanted, options) {
+        match bind_once(handle, wanted, options, serve) {
             // The port that the system picked for one address is taken on another.
             Err((_, true)) if attempts < PORT_ATTEMPTS => {}
             Err((error, _)) => return Err(error.into()),
@@ -207,15 +209,17 @@ fn bind_all(
     }
 }
 
-/// Binds all or none, but for what the machine lacks, which is told beside it. The error says
-/// whether another port may do.
+/// One attempt, but for what the machine lacks, which is told beside it. The error says whether
+/// another port may do.
 fn bind_once(
     handle: &LoopHandle,
     wanted: &[Wanted],
     options: &ListenOptions,
+    serve: bool,
 ) -> Result<(Vec<Bound>, Vec<EndpointError>), (EndpointError, bool)> {
     let mut bound: Vec<Bound> = Vec::new();
     let mut picked = None;
+    let picks = wanted.iter().any(|wanted| wanted.address.port() == 0);
     let mut missing = Vec::new();
     for Wanted { address, optional } in wanted {
         let mut address = *address;
@@ -239,10 +243,19 @@ fn bind_once(
         }
     }
     if bound.is_empty() {
-        Err((EndpointError::of(missing), false))
-    } else {
-        Ok((bound, missing))
+        return Err((EndpointError::of(missing), false));
     }
+    if serve {
+        // Who shares the address (`SO_REUSEADDR`) and was the first to listen is seen only now.
+        for bound in &mut bound {
+            bound.listen().map_err(|source| {
+                let retry = picks && source.kind() == io::ErrorKind::AddrInUse;
+                let address = bound.address().clone();
+                (EndpointError::Bind { address, source }, retry)
+            })?;
+        }
+    }
+    Ok((bound, missing))
 }
 
 fn is_missing_family(error: &io::Error) -> bool {
@@ -255,9 +268,10 @@ const PORT_ATTEMPTS: u32 = 16;
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::net::SocketAddr;
 
-    use super::{Wanted, addresses, bind_all};
+    use super::{Wanted, addresses, bind_all, bind_once};
     use crate::endpoints::endpoint::Endpoint;
     use crate::endpoints::resolve::Hints;
     use crate::event_loop::{EventLoop, get_running_loop};
@@ -294,12 +308,32 @@ mod tests {
             assert!(literal.unwrap().iter().all(|wanted| !wanted.optional));
 
             let ours = || wanted(([127, 0, 0, 1], 0), true);
-            let bound = bind_all(&handle, &[wanted(NOT_OURS, true), ours()], &OPTIONS);
+            let bound = bind_all(&handle, &[wanted(NOT_OURS, true), ours()], &OPTIONS, true);
             assert_eq!(bound.unwrap().len(), 1);
-            let bound = bind_all(&handle, &[wanted(NOT_OURS, false), ours()], &OPTIONS);
+            let bound = bind_all(&handle, &[wanted(NOT_OURS, false), ours()], &OPTIONS, true);
             assert!(bound.is_err());
-            let bound = bind_all(&handle, &[wanted(NOT_OURS, true)], &OPTIONS);
+            let bound = bind_all(&handle, &[wanted(NOT_OURS, true)], &OPTIONS, true);
             assert!(bound.is_err());
         });
+    }
+
+    /// Two sockets can be bound to one address before either listens; the second one then cannot.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_port_that_the_system_picked_is_given_up_if_it_cannot_be_listened_on() {
+        let event_loop = EventLoop::new().unwrap();
+        let twice = |port| [(); 2].map(|()| wanted(([127, 0, 0, 1], port), false));
+        let attempt = |wanted: &[Wanted], serve| bind_once(&event_loop, wanted, &OPTIONS, serve);
+
+        let (bound, _) = attempt(&twice(0), false).expect("both are bound");
+        let port = bound[0].address().port().unwrap();
+        assert_eq!(bound[1].address().port(), Some(port));
+        drop(bound);
+
+        for (port, another_may_do) in [(0, true), (port, false)] {
+            let (error, retry) = attempt(&twice(port), true).err().expect("one listens");
+            assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AddrInUse);
+            assert_eq!(retry, another_may_do);
+        }
     }
 }
