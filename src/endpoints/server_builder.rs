@@ -99,6 +99,11 @@ pub struct CreateServer {
 
 impl CreateServer {
     /// Only addresses of this family. A literal of another one is an error.
+    ///
+    /// With [`flags`](Self::flags) other than `AI_PASSIVE` it is the resolver that is asked, since
+    /// flags may have the literal mapped. The system's refuses it all the same, or makes an
+    /// address such as `::ffff:127.0.0.1` of it, which then cannot be bound: what is served on IPv6
+    /// is IPv6 only, as in asyncio. A [`Resolver`](crate::Resolver) of yours may give any other.
     pub fn family(mut self, family: Family) -> Self {
         self.hints.family = family;
         self

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{IntoFuture, pending, ready};
 use std::io::{self, ErrorKind};
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::rc::Rc;
 
 use evloop::{
@@ -185,6 +185,21 @@ fn with_a_flag_a_literal_of_another_family_is_for_the_resolver_to_map() {
         let peer_name = transport.get_extra_info(PeerName).unwrap();
         assert_eq!(peer_name.as_inet(), Some(v6));
         transport.abort();
+
+        let serve = || {
+            let server = create_server(quiet, ("127.0.0.1", 0)).family(Family::Inet6);
+            server.flags(netdb::AI_ADDRCONFIG)
+        };
+        script.answer("127.0.0.1", &[SocketAddr::new(v6.ip(), 0)]);
+        let server = serve().await.unwrap();
+        assert_eq!(server.sockets()[0].ip(), Some(v6.ip()));
+        server.close();
+        // What serves IPv6 serves nothing else.
+        let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+        script.answer("127.0.0.1", &[SocketAddr::from((mapped, 0))]);
+        let error = serve().await.map(drop).unwrap_err();
+        let error = error.downcast::<EndpointError>().unwrap();
+        assert!(matches!(error, EndpointError::Bind { .. }), "{error}");
     });
 }
 
