@@ -40,6 +40,7 @@
 //! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
 //! | other threads | [`ThreadsafeHandle`], [`LoopHandle::run_in_executor`], [`Executor`] |
 //! | names | [`LoopHandle::getaddrinfo`], [`LoopHandle::getnameinfo`], [`Resolver`] |
+//! | what is slow | [`LoopHandle::set_slow_callback_duration`], [`LoopMetrics`] |
 //! | what went wrong | [`ExceptionContext`], [`ReadError`], [`EndpointError`] |
 //!
 //! Names are asyncio's for asyncio's things, and mean the same. Nothing is `Send`: a loop, and
@@ -69,7 +70,8 @@ pub use crate::endpoints::{
 };
 pub use crate::event_loop::{
     DescriptorError, EventLoop, ExceptionContext, Executor, Handle, LoopClosed, LoopHandle,
-    LoopStopped, NoRunningLoop, PanicError, ThreadsafeHandle, TimerHandle, get_running_loop,
+    LoopMetrics, LoopStopped, NoRunningLoop, PanicError, ThreadsafeHandle, TimerHandle,
+    get_running_loop,
 };
 pub use crate::runner::run;
 pub use crate::streams::{

@@ -27,6 +27,8 @@ mod lifecycle;
 mod order;
 #[path = "event_loop/signals.rs"]
 mod signals;
+#[path = "event_loop/slow.rs"]
+mod slow;
 #[path = "event_loop/sock.rs"]
 mod sock;
 #[path = "event_loop/tasks.rs"]

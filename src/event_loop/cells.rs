@@ -31,6 +31,11 @@ impl<T> Queue<T> {
         self.0.borrow_mut().pop_front()
     }
 
+    /// Runs one of our own short closures on the value that is next.
+    pub(crate) fn first<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        self.0.borrow().front().map(f)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.borrow().len()
     }

@@ -282,6 +282,10 @@ impl Source for Watched {
 
     fn settle(self: Rc<Self>, _: &LoopHandle) {}
 
+    fn describe(&self) -> String {
+        format!("the callbacks of file descriptor {}", self.fd)
+    }
+
     fn abandon(self: Rc<Self>) {
         for direction in BOTH {
             drop(self.take(direction));

@@ -4,6 +4,7 @@
 //! a callback runs at most once; cancelling frees the closure at once. asyncio's counterpart:
 //! `asyncio.Handle`.
 
+use std::any::type_name;
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
@@ -48,6 +49,8 @@ pub(crate) trait Callback {
     fn call(&self);
     fn cancel(&self);
     fn cancelled(&self) -> bool;
+    /// The type of the closure: what it is called when it is slow.
+    fn name(&self) -> &'static str;
 }
 
 /// The one allocation behind a scheduled closure and its handle.
@@ -79,5 +82,9 @@ impl<F: FnOnce()> Callback for Scheduled<F> {
 
     fn cancelled(&self) -> bool {
         self.cancelled.get()
+    }
+
+    fn name(&self) -> &'static str {
+        type_name::<F>()
     }
 }

@@ -17,12 +17,14 @@ mod descriptors;
 pub(crate) mod door;
 mod handle;
 mod loop_handle;
+mod metrics;
 mod owner;
 mod port;
 mod ready;
 mod remote;
 pub(crate) mod running;
 pub(crate) mod services;
+mod slow;
 pub(crate) mod spares;
 mod state;
 mod threadsafe;
@@ -47,18 +49,21 @@ pub(crate) use self::agenda::Agenda;
 pub use self::descriptors::DescriptorError;
 pub use self::door::{ExceptionContext, PanicError};
 pub use self::handle::Handle;
+pub use self::metrics::LoopMetrics;
 pub use self::owner::{EventLoop, LoopStopped};
 pub(crate) use self::ready::{Entry, TaskId};
 pub use self::running::NoRunningLoop;
 pub use self::services::Executor;
 pub use self::state::{LoopHandle, get_running_loop};
-pub(crate) use self::state::{Progress, Source, WeakHandle, loop_of};
+pub(crate) use self::state::{Progress, Source, TaskFuture, WeakHandle, loop_of};
 pub use self::threadsafe::{LoopClosed, ThreadsafeHandle};
 pub use self::timer_handle::TimerHandle;
 pub(crate) use self::watched::Direction;
 
 impl LoopHandle {
     /// One turn of the loop. Read it from top to bottom: this is all there is.
+    // Called at one place, once for each turn: a call could be seen in what an echo costs.
+    #[inline(always)]
     fn run_once(&self, root: &mut dyn FnMut()) {
         let inner = &*self.inner;
         let ready = &inner.agenda.ready;
@@ -68,6 +73,8 @@ impl LoopHandle {
         inner.events.lend(|events| {
             if self.poll_is_due(events) {
                 self.poll(events);
+            } else {
+                inner.counters.add_turn_without_poll();
             }
             self.serve_all(events);
         });
@@ -90,7 +97,11 @@ impl LoopHandle {
         // Exactly the entries that are ready now: what they schedule is for the next turn.
         let entries = ready.len();
         inner.since_poll.set(inner.since_poll.get() + entries);
+        inner.counters.add_entries(entries);
         for _ in 0..entries {
+            if inner.stopwatch.is_on.get() {
+                self.note_entry();
+            }
             match ready.pop() {
                 Some(Ready::Task(TaskId::ROOT)) => root(),
                 Some(Ready::Task(id)) => self.poll_task(id),
@@ -99,6 +110,9 @@ impl LoopHandle {
                 Some(Ready::Source(id, entry)) => self.run_entry(id, entry),
                 None => break,
             }
+        }
+        if inner.stopwatch.limit.get().is_some() {
+            self.look_back();
         }
     }
 
@@ -185,6 +199,7 @@ impl LoopHandle {
             };
             inner.agenda.now.set(driver.now());
             inner.polled.set(inner.agenda.now.get());
+            inner.counters.add_poll(events.len());
             outcome
         });
         if let Err(error) = outcome {
@@ -208,7 +223,11 @@ impl LoopHandle {
         drop(self.inner.messages.put(messages));
     }
 
+    #[inline]
     fn serve(&self, id: SourceId, event: Option<Readiness>) {
+        if self.inner.stopwatch.is_on.get() {
+            self.note_source(id);
+        }
         if let Some(source) = self.inner.sources.get(id.0) {
             if source.serve(self, event) == Progress::Again {
                 self.visit(id);

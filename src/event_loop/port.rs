@@ -7,7 +7,6 @@
 //! `BaseEventLoop` that transports call.
 
 use std::any::Any;
-use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::task::Waker;
@@ -17,7 +16,7 @@ use crate::event_loop::agenda::Agenda;
 use crate::event_loop::door::ExceptionContext;
 use crate::event_loop::ready::{Entry, Ready, TaskId};
 use crate::event_loop::services::Services;
-use crate::event_loop::state::{Job, LoopHandle, Source, Timer, WeakHandle};
+use crate::event_loop::state::{Job, LoopHandle, Source, TaskFuture, Timer, WeakHandle};
 use crate::event_loop::threadsafe::LoopClosed;
 use crate::event_loop::waker::OwnWaker;
 use crate::sansio::timer_queue::TimerKey;
@@ -174,10 +173,7 @@ impl LoopHandle {
     // Tasks.
 
     /// Takes a future into the loop's table and queues its first poll. A closed loop drops it.
-    pub(crate) fn spawn(
-        &self,
-        future: impl Future<Output = ()> + 'static,
-    ) -> Result<TaskId, LoopClosed> {
+    pub(crate) fn spawn(&self, future: impl TaskFuture + 'static) -> Result<TaskId, LoopClosed> {
         if self.is_closed() {
             return Err(LoopClosed);
         }

@@ -23,6 +23,7 @@ use crate::event_loop::agenda::Agenda;
 use crate::event_loop::cells::{Shared, Slot, Table};
 use crate::event_loop::door::ExceptionContext;
 use crate::event_loop::handle::Callback;
+use crate::event_loop::metrics::{Counters, Stopwatch};
 use crate::event_loop::ready::Entry;
 use crate::event_loop::remote::{Message, Remote};
 use crate::event_loop::running::{self, NoRunningLoop, Running};
@@ -218,6 +219,8 @@ pub(crate) struct LoopInner {
     /// When that was, and after how many entries the clock is to be read again.
     pub(super) polled: Cell<Instant>,
     pub(super) next_look: Cell<usize>,
+    pub(super) counters: Counters,
+    pub(super) stopwatch: Stopwatch,
     pub(super) stopping: Cell<bool>,
 }
 
@@ -231,9 +234,15 @@ pub(crate) enum Timer {
     Entry(SourceId, Entry),
 }
 
+/// What a task does, and what it is called when it is slow.
+pub(crate) trait TaskFuture: Future<Output = ()> {
+    /// The type of the user's future.
+    fn name(&self) -> &'static str;
+}
+
 /// A task's future with the waker that it keeps for life.
 pub(crate) struct Job {
-    pub(super) future: Pin<Box<dyn Future<Output = ()>>>,
+    pub(super) future: Pin<Box<dyn TaskFuture>>,
     pub(super) own: OwnWaker,
 }
 
@@ -262,6 +271,8 @@ impl LoopInner {
             since_poll: Cell::new(0),
             polled: Cell::new(now),
             next_look: Cell::new(1),
+            counters: Counters::default(),
+            stopwatch: Stopwatch::new(now),
             stopping: Cell::new(false),
         }
     }

@@ -5,7 +5,7 @@
 //! whatever goes wrong in it is reported once and closes its connection, by one path. asyncio's
 //! counterpart: `client_connected_cb`.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 
 use crate::event_loop::cells::Slot;
 use crate::event_loop::door::catch;
-use crate::event_loop::{ExceptionContext, PanicError, get_running_loop};
+use crate::event_loop::{ExceptionContext, PanicError, TaskFuture, get_running_loop};
 use crate::streams::reader::StreamReader;
 use crate::streams::writer::StreamWriter;
 use crate::transports::{CloseReason, Transport};
@@ -173,6 +173,16 @@ where
             failure.report(this.transport);
         }
         Poll::Ready(())
+    }
+}
+
+impl<F> TaskFuture for Supervised<F>
+where
+    F: Future,
+    F::Output: Completion,
+{
+    fn name(&self) -> &'static str {
+        type_name::<F>()
     }
 }
 

@@ -5,7 +5,7 @@
 //! also when the loop ends first; the future is dropped before the result can be seen; a panic
 //! that nobody can see any more is reported. asyncio's counterpart: `asyncio.Task`.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
@@ -17,7 +17,9 @@ use pin_project_lite::pin_project;
 
 use crate::event_loop::cells::Shared;
 use crate::event_loop::door::catch;
-use crate::event_loop::{ExceptionContext, LoopHandle, PanicError, TaskId, WeakHandle, running};
+use crate::event_loop::{
+    ExceptionContext, LoopHandle, PanicError, TaskFuture, TaskId, WeakHandle, running,
+};
 use crate::tasks::error::TaskError;
 use crate::tasks::waiter::Waiter;
 use crate::tasks::wakers::{Place, WakerSet};
@@ -288,6 +290,15 @@ where
             });
         }
         Poll::Ready(())
+    }
+}
+
+impl<F, T> TaskFuture for Body<F, T>
+where
+    F: Future<Output = T>,
+{
+    fn name(&self) -> &'static str {
+        type_name::<F>()
     }
 }
 

@@ -14,7 +14,7 @@ use evloop::{
 
 use crate::support::{ALIVE, Trace, deadline, on_drop, output_of_a_child};
 
-/// What the default handler logs, on this thread.
+/// What is logged, on this thread: by the default handler, and what was slow.
 struct Log;
 
 impl log::Log for Log {
@@ -23,16 +23,18 @@ impl log::Log for Log {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if record.level() == log::Level::Error {
-            let line = (std::thread::current().id(), record.args().to_string());
-            lines().push(line);
-        }
+        let line = (
+            std::thread::current().id(),
+            record.level(),
+            record.args().to_string(),
+        );
+        lines().push(line);
     }
 
     fn flush(&self) {}
 }
 
-type Line = (std::thread::ThreadId, String);
+type Line = (std::thread::ThreadId, log::Level, String);
 
 fn lines() -> MutexGuard<'static, Vec<Line>> {
     static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
@@ -41,17 +43,28 @@ fn lines() -> MutexGuard<'static, Vec<Line>> {
 
 /// The errors that were logged on this thread since the last look.
 pub(crate) fn logged() -> Vec<String> {
+    logged_at(log::Level::Error)
+}
+
+/// The warnings.
+pub(crate) fn warned() -> Vec<String> {
+    logged_at(log::Level::Warn)
+}
+
+fn logged_at(level: log::Level) -> Vec<String> {
     static LOGGER: Once = Once::new();
     LOGGER.call_once(|| {
         log::set_logger(&Log).expect("no other logger is set");
-        log::set_max_level(log::LevelFilter::Error);
+        log::set_max_level(log::LevelFilter::Warn);
     });
     let me = std::thread::current().id();
     let mut lines = lines();
-    let (mine, others) = lines.drain(..).partition(|(thread, _)| *thread == me);
+    let (mine, others) = lines
+        .drain(..)
+        .partition(|(thread, at, _)| *thread == me && *at == level);
     *lines = others;
     let mine: Vec<Line> = mine;
-    mine.into_iter().map(|(_, line)| line).collect()
+    mine.into_iter().map(|(_, _, line)| line).collect()
 }
 
 #[test]
