@@ -3,17 +3,19 @@
 use std::cell::{Cell, RefCell};
 use std::process::Command;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evloop::signals::SIGUSR1;
 use evloop::{
-    EndpointError, EventLoop, Transport, create_connection, create_server, get_running_loop, sleep,
+    EndpointError, EventLoop, Transport, create_connection, create_server, get_running_loop,
+    open_connection, sleep,
 };
+use futures::future::join_all;
 use signal_hook::low_level::raise;
 
 use crate::common::own_process::{self, resident_kib};
 use crate::common::trace::Trace;
-use crate::common::{Peer, listener, run, turns};
+use crate::common::{Peer, listener, run, turns, within};
 use crate::probe::{self, Call, Probe};
 
 /// Tasks that nobody kept vanished.
@@ -60,6 +62,74 @@ fn cpython_135836_every_address_fails() {
             EndpointError::Several(errors) => assert_eq!(errors.len(), 3),
             other => panic!("{other:?}"),
         }
+    });
+}
+
+/// The loop turned round and round while so many connects were under way. Here nobody is turned
+/// away, and each costs a handful of events: a poll without one would be one too many.
+#[test]
+fn uvloop_378_a_thousand_connects_at_a_time() {
+    let name = "running::uvloop_378_a_thousand_connects_at_a_time";
+    if !own_process::enter_with_descriptors(name, 4096) {
+        return;
+    }
+    run(async {
+        let handle = get_running_loop().unwrap();
+        let trace = Trace::default();
+        let made = trace.clone();
+        let factory = move || {
+            Probe::new(&made).doing(|call, transport| {
+                if let Call::Data(data) = call {
+                    transport.write(data);
+                }
+            })
+        };
+        let server = create_server(factory, ("127.0.0.1", 0)).backlog(1024);
+        let server = server.await.unwrap();
+        let address = server.sockets()[0].as_inet().unwrap();
+        handle.take_metrics();
+        let clients = (0..1000).map(|i| async move {
+            let (mut reader, writer) = open_connection(address).await.unwrap();
+            let line = format!("{i:04}\n");
+            writer.write(&line);
+            assert_eq!(reader.readline().await.unwrap(), line.as_bytes());
+            writer.close();
+            writer.wait_closed().await.unwrap();
+        });
+        join_all(clients).await;
+        server.close();
+        within("the end", server.wait_closed()).await.unwrap();
+        assert_eq!(trace.count("made"), 1000);
+        let metrics = handle.metrics();
+        assert!(metrics.polls < 10 * 1000, "{metrics:?}");
+        assert!(metrics.events < 10 * 1000, "{metrics:?}");
+    });
+}
+
+/// A computing callback, and a turn of many short ones, were seen in debug mode only, the latter
+/// not at all.
+#[test]
+fn cpython_101946_what_is_slow_is_seen_in_production() {
+    fn compute(time: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    }
+    run(async {
+        let handle = get_running_loop().unwrap();
+        handle.set_slow_callback_duration(Duration::from_millis(40));
+        turns(1).await;
+        for _ in 0..50 {
+            handle.call_soon(|| compute(Duration::from_millis(1)));
+        }
+        turns(2).await;
+        assert!(handle.metrics().slow_turns >= 1, "{:?}", handle.metrics());
+        handle.call_soon(|| compute(Duration::from_millis(50)));
+        turns(2).await;
+        let metrics = handle.take_metrics();
+        assert!(metrics.slow_callbacks >= 1, "{metrics:?}");
+        assert!(metrics.longest_turn >= Duration::from_millis(50));
     });
 }
 

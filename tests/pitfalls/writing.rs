@@ -1,11 +1,13 @@
 //! Writing, draining and closing.
 
 use std::io::ErrorKind;
+use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
+use std::time::Duration;
 
 use evloop::{
-    ReadError, StreamReader, StreamWriter, Transport, get_running_loop, open_connection,
-    start_server,
+    ReadError, StreamReader, StreamWriter, Transport, connect_accepted_socket, get_running_loop,
+    open_connection, sleep, start_server,
 };
 
 use crate::common::trace::Trace;
@@ -307,5 +309,28 @@ fn cpython_109986_a_writer_that_is_shared() {
         two.write(b"still here");
         drop(two);
         assert_eq!(in_thread(move || peer.receive_all()).await, b"still here");
+    });
+}
+
+/// A send that can only fail, on a socket that the system calls writable: tried for ever.
+#[test]
+fn bun_34510_a_send_that_fails_is_the_end_of_the_connection() {
+    run(async {
+        let trace = Trace::default();
+        let (listener, address) = listener();
+        let ours = TcpStream::connect(address).unwrap();
+        let _peer = Peer::accept(&listener);
+        let copy = ours.try_clone().unwrap();
+        let probe = Probe::new(&trace);
+        let (transport, _) = connect_accepted_socket(|| probe, ours).await.unwrap();
+        copy.shutdown(Shutdown::Write).unwrap();
+        transport.write(b"x");
+        let handle = get_running_loop().unwrap();
+        trace.until("lost BrokenPipe").await;
+        assert_eq!(transport.get_write_buffer_size(), 0);
+        // And the loop has peace.
+        handle.take_metrics();
+        sleep(Duration::from_millis(20)).await.unwrap();
+        assert!(handle.metrics().polls < 10, "{:?}", handle.metrics());
     });
 }
