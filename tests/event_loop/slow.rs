@@ -259,6 +259,36 @@ fn a_turn_in_which_it_is_switched_on_is_not_watched() {
 }
 
 #[test]
+fn what_computes_while_it_is_switched_off_is_nobody_s_time() {
+    let _deadline = deadline();
+    let mut event_loop = watched_loop();
+    let long = LIMIT * 10;
+    let handle = event_loop.handle();
+    event_loop.set_slow_callback_duration(long);
+    event_loop.call_soon(move || {
+        handle.set_slow_callback_duration(None);
+        compute(long);
+        handle.set_slow_callback_duration(long);
+    });
+    event_loop.call_soon(|| ());
+    run(&mut event_loop, 2);
+    assert_eq!(warned(), [""; 0]);
+}
+
+#[test]
+fn what_the_loop_sleeps_is_nobody_s_time() {
+    let _deadline = deadline();
+    let mut event_loop = watched_loop();
+    let long = LIMIT * 10;
+    event_loop.set_slow_callback_duration(long);
+    event_loop.run_until_complete(async move { sleep(long).await.unwrap() });
+    assert_eq!(warned(), [""; 0]);
+    let metrics = event_loop.metrics();
+    assert_eq!((metrics.slow_callbacks, metrics.slow_turns), (0, 0));
+    assert!(metrics.longest_turn < long, "{metrics:?}");
+}
+
+#[test]
 fn a_callback_that_is_slow_and_panics_is_told_and_reported() {
     let _deadline = deadline();
     drop(logged());
