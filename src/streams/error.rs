@@ -7,7 +7,6 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 
 /// The stream ended before the read was complete. Mirrors `asyncio.IncompleteReadError`.
 ///
@@ -176,14 +175,5 @@ impl Error for FeedError {}
 impl From<FeedError> for io::Error {
     fn from(error: FeedError) -> Self {
         Self::new(io::ErrorKind::InvalidInput, error)
-    }
-}
-
-/// A copy of an error that has to be reported more than once: the system's code is kept, any
-/// other error is shared.
-pub(crate) fn again(error: &Arc<io::Error>) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(error.kind(), Arc::clone(error)),
     }
 }

@@ -14,12 +14,12 @@ use std::task::Poll;
 
 use crate::event_loop::running;
 use crate::sansio::read_buffer::Search;
-use crate::streams::error::{FeedError, IncompleteReadError, LimitOverrunError, ReadError, again};
+use crate::streams::error::{FeedError, IncompleteReadError, LimitOverrunError, ReadError};
 use crate::streams::feeder::StreamFeeder;
 use crate::streams::separators::Separators;
 use crate::streams::state::{Exception, Input, StreamState};
 use crate::sys::invalid_input;
-use crate::transports::Transport;
+use crate::transports::{Transport, again};
 
 /// The reading side of a stream. Mirrors `asyncio.StreamReader`.
 ///

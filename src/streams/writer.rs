@@ -12,12 +12,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::event_loop::running;
-use crate::streams::error::again;
 use crate::streams::reader::StreamReader;
 use crate::streams::state::StreamState;
 use crate::sys::invalid_input;
 use crate::tasks::Waiting;
-use crate::transports::{CloseReason, Data, Detached, ExtraInfo, Transport};
+use crate::transports::{CloseReason, Data, Detached, ExtraInfo, Transport, again};
 
 /// The writing side of a stream. Mirrors `asyncio.StreamWriter`.
 ///

@@ -104,3 +104,12 @@ impl fmt::Display for CloseReason {
 }
 
 impl Error for CloseReason {}
+
+/// A copy of an error that has to be reported more than once: the system's code is kept, any
+/// other error is shared.
+pub(crate) fn again(error: &Arc<io::Error>) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), Arc::clone(error)),
+    }
+}

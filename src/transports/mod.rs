@@ -19,6 +19,7 @@ mod sending;
 mod watching;
 
 pub use self::close_reason::CloseReason;
+pub(crate) use self::close_reason::again;
 pub(crate) use self::connection::{Connection, Owner, Parts};
 pub use self::contract::{BufferedProtocol, Data, Detached, ExtraInfo, Protocol, Transport};
 pub use self::info::{ClosedBecause, PeerCredentials, PeerName, SockName};
