@@ -36,6 +36,7 @@
 //! | a loop to run and stop | [`EventLoop`], [`LoopHandle`] |
 //! | bytes with `await` | [`open_connection`], [`start_server`], [`StreamReader`], [`StreamWriter`] |
 //! | bytes with callbacks | [`create_connection`], [`create_server`], [`Protocol`], [`BufferedProtocol`], [`Transport`] |
+//! | a file as it is | [`sendfile()`] |
 //! | descriptors and sockets of your own | [`LoopHandle::add_reader`], [`LoopHandle::sock_recv`] |
 //! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
 //! | other threads | [`ThreadsafeHandle`], [`LoopHandle::run_in_executor`], [`Executor`] |
@@ -64,9 +65,10 @@ mod transports;
 
 pub use crate::endpoints::{
     ConnectionEnd, CreateConnection, CreateServer, CreateUnixConnection, CreateUnixServer,
-    Destination, Endpoint, EndpointError, GetAddrInfo, GetNameInfo, ServeForever, Server, Shutdown,
-    ShutdownPhase, ShutdownReport, UnixEndpoint, connect_accepted_socket, create_connection,
-    create_server, create_unix_connection, create_unix_server,
+    Destination, Endpoint, EndpointError, GetAddrInfo, GetNameInfo, Sendfile, SendfileError,
+    ServeForever, Server, Shutdown, ShutdownPhase, ShutdownReport, UnixEndpoint,
+    connect_accepted_socket, create_connection, create_server, create_unix_connection,
+    create_unix_server, sendfile,
 };
 pub use crate::event_loop::{
     DescriptorError, EventLoop, ExceptionContext, Executor, Handle, LoopClosed, LoopHandle,

@@ -178,7 +178,7 @@ impl LoopHandle {
     }
 
     /// Repeats `operation` until it does not block.
-    async fn attempt<T>(
+    pub(super) async fn attempt<T>(
         &self,
         fd: BorrowedFd<'_>,
         direction: Direction,
@@ -256,7 +256,7 @@ impl Drop for Place<'_> {
 }
 
 /// The descriptor of a socket that does not block, as asyncio demands it in debug mode.
-fn nonblocking(sock: &impl AsFd) -> io::Result<BorrowedFd<'_>> {
+pub(super) fn nonblocking(sock: &impl AsFd) -> io::Result<BorrowedFd<'_>> {
     let fd = sock.as_fd();
     if sys::is_nonblocking(fd)? {
         Ok(fd)

@@ -7,7 +7,8 @@
 //! in it. asyncio's counterpart: `BaseEventLoop._ready`.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::task::Waker;
 use std::time::Instant;
 
 use crate::event_loop::cells::{Queue, Scratch, Shared};
@@ -30,6 +31,9 @@ pub(crate) struct Agenda {
     /// Sources that stopped early, or whose reading was resumed; each once, however often it
     /// asked, so that one that asks often gets no more than the others.
     visits: Shared<Visits>,
+    /// Who sends a file through which source, and waits for room. So few do that no source has a
+    /// place of its own for it.
+    file_senders: Shared<BTreeMap<SourceId, Waker>>,
     pub(super) spares: Spares,
     /// How many bytes streams have put aside in this turn, for readers that have not run yet.
     pub(super) taken_in: Cell<usize>,
@@ -54,6 +58,7 @@ impl Agenda {
             first_note: Cell::new(None),
             more_notes: Queue::new(),
             visits: Shared::default(),
+            file_senders: Shared::default(),
             spares: Spares::new(),
             taken_in: Cell::new(0),
             received: Scratch::new(),
@@ -94,6 +99,24 @@ impl Agenda {
             visits.members.remove(&id);
             Some(id)
         })
+    }
+
+    /// Has `waker` woken when there may be room to send a file through this source.
+    pub(crate) fn await_room(&self, id: SourceId, waker: &Waker) {
+        let waker = waker.clone();
+        drop(self.file_senders.with(|senders| senders.insert(id, waker)));
+    }
+
+    /// Wakes who waits for room there.
+    pub(crate) fn tell_of_room(&self, id: SourceId) {
+        if let Some(waker) = self.file_senders.with(|senders| senders.remove(&id)) {
+            waker.wake();
+        }
+    }
+
+    /// Nobody waits for room there any more.
+    pub(crate) fn forget_room(&self, id: SourceId) {
+        drop(self.file_senders.with(|senders| senders.remove(&id)));
     }
 
     /// Has the source settle when the running step ends.

@@ -160,8 +160,9 @@ impl ReadSide {
 /// Whether more bytes may be written.
 ///
 /// ```text
-///             finish, sent   finish, unsent   sent_all
-///  Open       Finished       Finishing
+///             finish, sent   finish, unsent   sent_all   lend   give_back
+///  Open       Finished       Finishing                   Lent
+///  Lent                                                         Open
 ///  Finishing                                  Finished
 ///  Finished
 /// ```
@@ -171,6 +172,8 @@ impl ReadSide {
 pub(crate) enum WriteSide {
     /// In use.
     Open,
+    /// A file is being sent, and nobody else may write meanwhile.
+    Lent,
     /// `write_eof()` was called, and bytes are still unsent.
     Finishing,
     /// `write_eof()` was called, and everything is sent.
@@ -188,17 +191,32 @@ impl WriteSide {
         self.next(WriteEvent::SentAll)
     }
 
-    /// Whether `write_eof()` was called, so that a write is the user's mistake.
+    /// The sending of a file begins.
+    pub(crate) fn lend(self) -> Self {
+        self.next(WriteEvent::Lend)
+    }
+
+    /// The sending of a file is over.
+    pub(crate) fn give_back(self) -> Self {
+        self.next(WriteEvent::GiveBack)
+    }
+
+    /// Whether `write_eof()` was called.
     pub(crate) fn eof_asked(self) -> bool {
-        self != Self::Open
+        matches!(self, Self::Finishing | Self::Finished)
     }
 
     fn next(self, event: WriteEvent) -> Self {
-        use WriteEvent::{Finish, SentAll};
+        use WriteEvent::{Finish, GiveBack, Lend, SentAll};
         match (self, event) {
             (Self::Open, Finish { unsent: true }) => Self::Finishing,
             (Self::Open, Finish { unsent: false }) | (Self::Finishing, SentAll) => Self::Finished,
-            (Self::Open, SentAll) | (Self::Finishing, Finish { .. }) | (Self::Finished, _) => self,
+            (Self::Open, Lend) => Self::Lent,
+            (Self::Lent, GiveBack) => Self::Open,
+            (Self::Open, SentAll | GiveBack)
+            | (Self::Lent, Finish { .. } | SentAll | Lend)
+            | (Self::Finishing, Finish { .. } | Lend | GiveBack)
+            | (Self::Finished, _) => self,
         }
     }
 }
@@ -223,6 +241,8 @@ enum ReadEvent {
 enum WriteEvent {
     Finish { unsent: bool },
     SentAll,
+    Lend,
+    GiveBack,
 }
 
 #[cfg(test)]
@@ -308,20 +328,26 @@ mod tests {
 
     #[test]
     fn every_cell_of_the_write_side() {
-        use WriteSide::{Finished, Finishing, Open};
+        use WriteSide::{Finished, Finishing, Lent, Open};
         walk(
             [
                 |side: WriteSide| side.finish(false),
                 |side: WriteSide| side.finish(true),
                 WriteSide::sent_all,
+                WriteSide::lend,
+                WriteSide::give_back,
             ],
             &[
-                (Open, [Finished, Finishing, Open]),
-                (Finishing, [Finishing, Finishing, Finished]),
-                (Finished, [Finished, Finished, Finished]),
+                (Open, [Finished, Finishing, Open, Lent, Open]),
+                (Lent, [Lent, Lent, Lent, Lent, Open]),
+                (
+                    Finishing,
+                    [Finishing, Finishing, Finished, Finishing, Finishing],
+                ),
+                (Finished, [Finished, Finished, Finished, Finished, Finished]),
             ],
         );
-        let answers = [Open, Finishing, Finished].map(WriteSide::eof_asked);
-        assert_eq!(answers, [false, true, true]);
+        let answers = [Open, Lent, Finishing, Finished].map(WriteSide::eof_asked);
+        assert_eq!(answers, [false, false, true, true]);
     }
 }

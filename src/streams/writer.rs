@@ -72,7 +72,7 @@ impl StreamWriter {
     ///
     /// # Panics
     ///
-    /// After [`write_eof`](Self::write_eof).
+    /// After [`write_eof`](Self::write_eof), and during a [`sendfile`](crate::sendfile).
     #[track_caller]
     pub fn write(&self, data: impl Data) {
         self.transport.write(data);
@@ -82,7 +82,7 @@ impl StreamWriter {
     ///
     /// # Panics
     ///
-    /// After [`write_eof`](Self::write_eof).
+    /// After [`write_eof`](Self::write_eof), and during a [`sendfile`](crate::sendfile).
     #[track_caller]
     pub fn writelines<I>(&self, lines: I)
     where

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,13 @@ pub(crate) trait Stream {
     fn read_behind(&self, storage: &mut Vec<u8>) -> io::Result<usize>;
     /// Sends what fits.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Sends what fits of the `count` bytes of `file` from `offset` on, which need not pass through
+    /// our memory; 0 is the file's end. `Unsupported` if this stream, or the system with this file,
+    /// cannot.
+    fn send_file(&self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+        let _ = (file, offset, count);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Ends the sending direction.
     fn shutdown_write(&self) -> io::Result<()>;
     /// `Ok(Some(peer))`: connected. `Ok(None)`: not yet, wait for another event.

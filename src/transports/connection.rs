@@ -371,8 +371,11 @@ impl Source for Connection {
         if event.says(Readiness::ERROR) && self.core().has_ended() {
             self.core().look_for_reset();
         }
-        if event.says(Readiness::WRITE) && self.core().waits_for_room() {
-            self.go_on_writing(handle);
+        if event.says(Readiness::WRITE) {
+            if self.core().waits_for_room() {
+                self.go_on_writing(handle);
+            }
+            self.core().tell_borrower();
         }
         if self.core().wants_to_read() {
             Progress::Again

@@ -299,14 +299,15 @@ impl Transport {
     ///
     /// # Panics
     ///
-    /// After [`write_eof`](Self::write_eof), as asyncio raises; see
-    /// [`try_write`](Self::try_write).
+    /// After [`write_eof`](Self::write_eof), and while a file is being sent by
+    /// [`sendfile`](crate::sendfile), as asyncio raises; see [`try_write`](Self::try_write).
     #[track_caller]
     pub fn write(&self, data: impl Data) {
         let data = data.into_bytes();
         assert!(
-            !self.core().eof_asked(),
-            "Cannot call write() after write_eof()"
+            self.core().takes_bytes(),
+            "{}",
+            self.core().refusal("write")
         );
         self.accept(data);
     }
@@ -315,12 +316,12 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// `BrokenPipe` after [`write_eof`](Self::write_eof); nothing is written.
+    /// `BrokenPipe` after [`write_eof`](Self::write_eof), `ResourceBusy` during a
+    /// [`sendfile`](crate::sendfile); nothing is written.
     pub fn try_write(&self, data: impl Data) -> io::Result<()> {
         let data = data.into_bytes();
-        if self.core().eof_asked() {
-            let message = "Cannot call write() after write_eof()";
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, message));
+        if !self.core().takes_bytes() {
+            return Err(self.core().refusal("write"));
         }
         self.accept(data);
         Ok(())
@@ -337,17 +338,15 @@ impl Transport {
     ///
     /// # Panics
     ///
-    /// After [`write_eof`](Self::write_eof).
+    /// As [`write`](Self::write) does.
     #[track_caller]
     pub fn writelines<I>(&self, lines: I)
     where
         I: IntoIterator,
         I::Item: AsRef<[u8]>,
     {
-        assert!(
-            !self.core().eof_asked(),
-            "Cannot call writelines() after write_eof()"
-        );
+        let takes_bytes = self.core().takes_bytes();
+        assert!(takes_bytes, "{}", self.core().refusal("writelines"));
         // Collected first: the iterator is user code, and may write itself.
         let lines: Vec<I::Item> = lines.into_iter().collect();
         let lines: Vec<&[u8]> = lines.iter().map(AsRef::as_ref).collect();
@@ -359,8 +358,12 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// `Unsupported` where [`can_write_eof`](Self::can_write_eof) is false.
+    /// `Unsupported` where [`can_write_eof`](Self::can_write_eof) is false, `ResourceBusy` during a
+    /// [`sendfile`](crate::sendfile).
     pub fn write_eof(&self) -> io::Result<()> {
+        if self.core().is_lent() {
+            return Err(self.core().refusal("write_eof"));
+        }
         self.core().write_eof();
         Ok(())
     }

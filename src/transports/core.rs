@@ -126,6 +126,8 @@ impl Core {
             self.reason.set(Some(reason));
             if self.is_lost() {
                 self.queue_lost(reason, None);
+            } else {
+                self.end_loan();
             }
         }
     }
@@ -199,6 +201,7 @@ impl Core {
         });
         self.spares().give(unsent);
         self.enqueue(Entry::Lost);
+        self.end_loan();
     }
 
     /// Takes the step to `Gone`: true for the one caller who delivers `connection_lost`.

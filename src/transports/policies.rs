@@ -64,6 +64,11 @@ impl Vigil {
         }
     }
 
+    /// There is room, or nothing waits for it any more.
+    pub(super) fn note_room(&self) {
+        self.stalled.set(None);
+    }
+
     /// Why the connection has to end, if it has.
     pub(super) fn judge(&self, now: Instant) -> Option<CloseReason> {
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
@@ -77,6 +82,11 @@ impl Vigil {
     pub(super) fn is_too_much(&self, unsent: usize) -> bool {
         let most = self.policies.max_write_buffer;
         most.is_some_and(|most| unsent > most)
+    }
+
+    /// How many unsent bytes are not too many, if there is a limit.
+    pub(super) fn most_unsent(&self) -> Option<usize> {
+        self.policies.max_write_buffer
     }
 
     /// When to judge next.

@@ -184,7 +184,7 @@ impl Core {
         }
     }
 
-    fn may_send(&self) -> bool {
+    pub(super) fn may_send(&self) -> bool {
         self.ready.get().says(Readiness::WRITE)
     }
 
@@ -235,17 +235,27 @@ impl Core {
         marks
             .set_limits(high, low)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let flow = if self.is_lost() {
-            None
-        } else {
-            marks.reevaluate(self.is_write_paused(), self.unsent())
-        };
         self.marks.set(marks);
+        self.reevaluate();
+        Ok(())
+    }
+
+    /// After a send: has the protocol to be told something that it was not told yet?
+    pub(super) fn reevaluate(&self) {
+        if !self.tells_of_flow() {
+            return;
+        }
+        let marks = self.marks.get();
+        let flow = marks.reevaluate(self.is_write_paused(), self.unsent());
         self.tell(flow);
         if flow.is_some() {
             self.queue_notice();
         }
-        Ok(())
+    }
+
+    /// While a file is sent the protocol may not write, so it is told nothing of it.
+    fn tells_of_flow(&self) -> bool {
+        !self.is_lost() && !self.is_lent()
     }
 
     pub(crate) fn limits(&self) -> (usize, usize) {
@@ -281,7 +291,7 @@ impl Core {
 
     /// After a send that a writable event caused: have the waiting bytes fallen far enough?
     pub(crate) fn note_drained(&self) {
-        if !self.is_lost() {
+        if self.tells_of_flow() {
             let marks = self.marks.get();
             self.tell(marks.drained(self.is_write_paused(), self.unsent()));
         }
@@ -291,7 +301,7 @@ impl Core {
     fn compare(&self, size: usize) {
         if !self.may_send() {
             self.watch_unsent(size);
-            if self.is_lost() {
+            if !self.tells_of_flow() {
                 return;
             }
             let marks = self.marks.get();

@@ -32,6 +32,13 @@ impl Core {
         }
     }
 
+    /// Something may be sent, or nobody wants to send any more.
+    pub(super) fn watch_room(&self) {
+        if let Some(vigil) = &self.vigil {
+            vigil.note_room();
+        }
+    }
+
     /// So many bytes wait since the system would block.
     pub(super) fn watch_unsent(&self, unsent: usize) {
         let vigil = self.vigil.as_ref();

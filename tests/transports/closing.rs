@@ -332,7 +332,7 @@ fn write_after_write_eof_panics_with_the_sentence_and_try_write_is_an_error() {
         transport.write_eof().unwrap();
         let sentence = |call: &dyn Fn()| {
             let payload = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
-            *payload.downcast::<&str>().unwrap()
+            *payload.downcast::<String>().unwrap()
         };
         let write = "Cannot call write() after write_eof()";
         assert_eq!(sentence(&|| transport.write(b"x")), write);

@@ -7,7 +7,7 @@
 //! `sock`.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use mio::Registry;
@@ -134,6 +134,10 @@ impl<S: Stream> Stream for Adopted<S> {
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.write(bytes)
+    }
+
+    fn send_file(&self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+        self.socket.send_file(file, offset, count)
     }
 
     fn shutdown_write(&self) -> io::Result<()> {

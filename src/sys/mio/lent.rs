@@ -10,9 +10,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 
+use rustix::net::send;
 use socket2::{SockRef, Type};
 
 use crate::sys::address::Address;
+use crate::sys::mio::tcp::SEND_FLAGS;
 use crate::sys::mio::unix::name_of;
 use crate::sys::resolver::{Family, SocketType};
 
@@ -64,6 +66,11 @@ pub(crate) enum Started {
 
 pub(crate) fn is_nonblocking(socket: BorrowedFd<'_>) -> io::Result<bool> {
     SockRef::from(&socket).nonblocking()
+}
+
+/// Sends what fits.
+pub(crate) fn send_to(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(socket, bytes, SEND_FLAGS)?)
 }
 
 /// What an address has to be for this socket.

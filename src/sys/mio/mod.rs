@@ -7,6 +7,7 @@
 //! and `KqueueSelector`.
 
 mod adopted;
+mod file;
 mod lent;
 mod registration;
 mod socket_file;
@@ -26,9 +27,10 @@ use mio::event::Event as MioEvent;
 use mio::unix::SourceFd;
 use mio::{Events, Poll, Registry, Waker};
 
+pub(crate) use self::file::send_file;
 pub use self::lent::Acceptor;
 pub(crate) use self::lent::{
-    Started, family_and_type, is_connected, is_nonblocking, start_to_connect,
+    Started, family_and_type, is_connected, is_nonblocking, send_to, start_to_connect,
 };
 use crate::sys::address::Address;
 use crate::sys::driver::{

@@ -10,7 +10,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use mio::net::{TcpListener, TcpStream};
@@ -22,6 +22,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sys::address::Address;
 use crate::sys::driver::{ConnectFailure, ListenOptions, Listener, SourceId, Stream};
+use crate::sys::mio::file::send_file;
 use crate::sys::mio::registration::{STREAM_INTEREST, token_of};
 
 /// A TCP connection, registered for both directions.
@@ -46,6 +47,10 @@ impl Stream for TcpConnection {
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(&self.0, bytes, SEND_FLAGS)?)
+    }
+
+    fn send_file(&self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+        send_file(self.0.as_fd(), file, offset, count)
     }
 
     fn shutdown_write(&self) -> io::Result<()> {

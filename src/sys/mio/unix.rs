@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
@@ -23,6 +23,7 @@ use crate::sys::address::Address;
 use crate::sys::credentials::Credentials;
 use crate::sys::driver::{ListenOptions, Listener, SourceId, Stream};
 use crate::sys::error::invalid_input;
+use crate::sys::mio::file::send_file;
 use crate::sys::mio::registration::{STREAM_INTEREST, token_of};
 use crate::sys::mio::socket_file::{SocketFile, make_room};
 use crate::sys::mio::tcp::SEND_FLAGS;
@@ -50,6 +51,10 @@ impl Stream for UnixConnection {
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(&self.0, bytes, SEND_FLAGS)?)
+    }
+
+    fn send_file(&self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+        send_file(self.0.as_fd(), file, offset, count)
     }
 
     fn shutdown_write(&self) -> io::Result<()> {
