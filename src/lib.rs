@@ -61,12 +61,14 @@ mod sansio;
 mod streams;
 mod sys;
 mod tasks;
+#[cfg_attr(not(feature = "tls"), path = "without_tls.rs")]
+mod tls;
 mod transports;
 
 pub use crate::endpoints::{
-    ConnectionEnd, CreateConnection, CreateServer, CreateUnixConnection, CreateUnixServer,
-    Destination, Endpoint, EndpointError, GetAddrInfo, GetNameInfo, Sendfile, SendfileError,
-    ServeForever, Server, Shutdown, ShutdownPhase, ShutdownReport, UnixEndpoint,
+    ConnectAcceptedSocket, ConnectionEnd, CreateConnection, CreateServer, CreateUnixConnection,
+    CreateUnixServer, Destination, Endpoint, EndpointError, GetAddrInfo, GetNameInfo, Sendfile,
+    SendfileError, ServeForever, Server, Shutdown, ShutdownPhase, ShutdownReport, UnixEndpoint,
     connect_accepted_socket, create_connection, create_server, create_unix_connection,
     create_unix_server, sendfile,
 };
@@ -76,6 +78,8 @@ pub use crate::event_loop::{
     get_running_loop,
 };
 pub use crate::runner::run;
+#[cfg(feature = "tls")]
+pub use crate::streams::StartStreamTls;
 pub use crate::streams::{
     AsyncCallback, ClientConnectedCb, Completion, FeedError, IncompleteReadError,
     LimitOverrunError, Lines, OpenConnection, OpenUnixConnection, Outcome, PlainCallback,
@@ -90,6 +94,11 @@ pub use crate::sys::{
 pub use crate::tasks::{
     ExecutorError, IntoTask, InvalidStateError, RunInExecutor, Sleep, Task, TaskError,
     TimeoutError, Waiter, sleep, sleep_until, timeout,
+};
+#[cfg(feature = "tls")]
+pub use crate::tls::{
+    Ssl, StartTls, TlsClientBuilder, TlsClientContext, TlsContext, TlsDetails, TlsError,
+    TlsServerBuilder, TlsServerContext, TlsSession, rustls,
 };
 pub use crate::transports::{
     BufferedProtocol, CloseReason, ClosedBecause, Data, Detached, ExtraInfo, PeerCredentials,

@@ -10,7 +10,6 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use std::time::Duration;
 use crate::endpoints::connected::Connected;
 use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
-use crate::endpoints::joining::Joining;
+use crate::endpoints::joining::{Joining, joining_setters};
 use crate::endpoints::race::race;
 use crate::endpoints::resolve::{Hints, Resolved, resolve_all};
 use crate::event_loop::LoopHandle;
@@ -76,58 +75,7 @@ where
     }
 }
 
-/// Gives a transport and a protocol for a connection that somebody else accepted, from a listener
-/// of the program's own or by another process. Mirrors `loop.connect_accepted_socket`; with
-/// streams the same is [`open_connection`](crate::open_connection) on that socket.
-///
-/// # Errors
-///
-/// Those of [`create_connection`].
-///
-/// ```
-/// use evloop::{Protocol, Transport, connect_accepted_socket};
-///
-/// struct Greeter;
-///
-/// impl Protocol for Greeter {
-///     fn connection_made(&mut self, transport: Transport) {
-///         transport.write(b"hello");
-///         transport.close();
-///     }
-/// }
-///
-/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-/// # let peer = std::net::TcpStream::connect(listener.local_addr()?)?;
-/// let (socket, _) = listener.accept()?;
-/// evloop::run(async move {
-///     connect_accepted_socket(|| Greeter, socket).await.map(drop)
-/// })??;
-/// # assert_eq!(std::io::read_to_string(peer)?, "hello");
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub fn connect_accepted_socket<P, F>(factory: F, socket: impl Into<OwnedFd>) -> CreateConnection<F>
-where
-    P: Protocol,
-    F: FnOnce() -> P,
-{
-    create_connection(factory, socket.into())
-}
-
 impl LoopHandle {
-    /// [`connect_accepted_socket`] for this loop: awaited on another one it is
-    /// [`NoRunningLoop`](crate::NoRunningLoop).
-    pub fn connect_accepted_socket<P, F>(
-        &self,
-        factory: F,
-        socket: impl Into<OwnedFd>,
-    ) -> CreateConnection<F>
-    where
-        P: Protocol,
-        F: FnOnce() -> P,
-    {
-        self.create_connection(factory, socket.into())
-    }
-
     /// [`create_connection`] for this loop: awaited on another one it is
     /// [`NoRunningLoop`](crate::NoRunningLoop).
     pub fn create_connection<P, F>(
@@ -151,7 +99,7 @@ impl LoopHandle {
 pub struct CreateConnection<F> {
     endpoint: Endpoint,
     options: ConnectOptions,
-    joining: Joining<F>,
+    pub(crate) joining: Joining<F>,
 }
 
 impl<F> CreateConnection<F> {
@@ -219,6 +167,8 @@ impl<F> CreateConnection<F> {
         self.options.all_errors = all_errors;
         self
     }
+
+    joining_setters!(joining);
 }
 
 impl<F, P> IntoFuture for CreateConnection<F>
@@ -231,12 +181,19 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let handle = self.joining.begin()?;
-            let socket = match self.endpoint.into_socket() {
+            let Self {
+                endpoint,
+                options,
+                mut joining,
+            } = self;
+            let handle = joining.begin()?;
+            let host = endpoint.host();
+            let tls = joining.prepare(&handle, host).await?;
+            let socket = match endpoint.into_socket() {
                 Ok(socket) => Connected::adopt(&handle, socket.take()?)?,
-                Err(endpoint) => connect(&handle, &endpoint, &self.options).await?,
+                Err(endpoint) => connect(&handle, &endpoint, &options).await?,
             };
-            self.joining.introduce(&handle, socket).await
+            joining.introduce(&handle, socket, tls).await
         })
     }
 }

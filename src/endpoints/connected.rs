@@ -13,7 +13,8 @@ use std::rc::Rc;
 use crate::endpoints::reserved::Reserved;
 use crate::event_loop::LoopHandle;
 use crate::sys::{Address, Readiness, Stream};
-use crate::transports::{Connection, Parts, Policies, Protocol, Transport};
+use crate::tls::{Prepared, stack};
+use crate::transports::{CloseOnDrop, Connection, Parts, Policies, Protocol, Transport, again};
 
 /// A connected socket with its place in the loop's table.
 pub(crate) struct Connected {
@@ -42,33 +43,38 @@ impl Connected {
         })
     }
 
-    /// Makes the protocol and the transport, and waits for `connection_made`.
+    /// Makes the protocol and the transport, and waits for `connection_made`, before it for a
+    /// handshake if there is to be one.
     pub(crate) async fn introduce<P: Protocol>(
         self,
         handle: &LoopHandle,
+        tls: Option<Prepared>,
         factory: impl FnOnce() -> P,
     ) -> io::Result<(Transport, Rc<RefCell<P>>)> {
         let protocol = Rc::new(RefCell::new(factory()));
-        let transport = self.into_connection(handle, Rc::clone(&protocol) as _);
-        // What was queued for the connection comes first; what it queues comes first, too.
         let made = handle.create_future();
-        let setter = made.clone();
-        drop(handle.call_soon(move || {
-            // Nobody else sets it.
-            let _ = setter.set_result(());
-        }));
-        let guard = CloseOnDrop(Some(&transport));
-        made.await?;
+        let (parts, erased) = (self.into_parts(), Rc::clone(&protocol) as _);
+        let transport = match tls {
+            Some(tls) => stack(handle, parts, tls, erased, Some(made.clone()), None),
+            None => {
+                let transport = Connection::start(handle, parts, erased);
+                // What was queued for the connection comes first; what it queues comes first, too.
+                let setter = made.clone();
+                drop(handle.call_soon(move || {
+                    // Nobody else sets it.
+                    let _ = setter.set_result(Ok(()));
+                }));
+                transport
+            }
+        };
+        let guard = CloseOnDrop::new(&transport);
+        made.await?.map_err(|error| again(&error))?;
         guard.disarm();
         Ok((transport, protocol))
     }
 
-    fn into_connection(
-        self,
-        handle: &LoopHandle,
-        protocol: Rc<RefCell<dyn Protocol>>,
-    ) -> Transport {
-        let parts = Parts {
+    fn into_parts(self) -> Parts {
+        Parts {
             id: self.place.keep(),
             stream: self.stream,
             peer: self.peer,
@@ -76,24 +82,6 @@ impl Connected {
             ready: self.ready,
             owner: None,
             policies: Policies::default(),
-        };
-        Connection::start(handle, parts, protocol)
-    }
-}
-
-/// Whoever gives up while `connection_made` is on its way has no transport to close.
-struct CloseOnDrop<'a>(Option<&'a Transport>);
-
-impl CloseOnDrop<'_> {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(transport) = self.0 {
-            transport.close();
         }
     }
 }

@@ -109,6 +109,15 @@ impl Endpoint {
     }
 
     /// The existing socket, or the endpoint back if it is none.
+    /// What a certificate for it has to name: the first host, as it was said.
+    pub(crate) fn host(&self) -> Option<String> {
+        match self.hosts().first()? {
+            Host::Literal(address) => Some(address.ip().to_string()),
+            Host::Name(name) => Some(name.clone()),
+            Host::Any => None,
+        }
+    }
+
     pub(crate) fn into_socket(self) -> Result<Existing, Self> {
         match self.0 {
             Place::Socket(socket) => Ok(socket),

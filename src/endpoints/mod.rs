@@ -6,6 +6,7 @@
 //! dropped leaves no descriptor and no registration; the thread never waits for a name.
 //! asyncio's counterpart: `create_connection`, `create_server` and `base_events.Server`.
 
+mod accepted_socket;
 mod bound;
 mod connect;
 mod connected;
@@ -29,10 +30,12 @@ mod unix_connect;
 mod unix_endpoint;
 mod unix_server;
 
-pub use self::connect::{CreateConnection, connect_accepted_socket, create_connection};
+pub use self::accepted_socket::{ConnectAcceptedSocket, connect_accepted_socket};
+pub use self::connect::{CreateConnection, create_connection};
 pub use self::destination::Destination;
 pub use self::endpoint::Endpoint;
 pub use self::error::EndpointError;
+pub(crate) use self::joining::joining_setters;
 pub use self::names::{GetAddrInfo, GetNameInfo};
 pub use self::sendfile::{Sendfile, SendfileError, sendfile};
 pub use self::server::{ServeForever, Server};

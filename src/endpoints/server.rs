@@ -6,6 +6,7 @@
 //! more connections than its limit, and no listener sleeps over a place that is free. asyncio's
 //! counterpart: `base_events.Server`.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::event_loop::cells::{Shared, Slot};
 use crate::event_loop::{ExceptionContext, LoopHandle, WeakHandle, running};
 use crate::sys::{Address, Readiness, SourceId};
 use crate::tasks::{Place, TaskError, Waiting, WakerSet};
+use crate::tls::{ServerSide, stack};
 use crate::transports::{Connection, Owner, Parts, Protocol, Transport};
 
 /// Something that listens. Mirrors `asyncio.Server`.
@@ -42,6 +44,7 @@ struct ServerInner {
     handle: WeakHandle,
     factory: Slot<ProtocolFactory>,
     terms: Terms,
+    tls: Option<ServerSide>,
     state: Shared<State>,
     /// Who waits for the server to be closed, and for its last connection.
     closing: WakerSet,
@@ -52,6 +55,8 @@ struct State {
     life: Life,
     listening: Vec<Rc<Listening>>,
     clients: BTreeMap<SourceId, Transport>,
+    /// How many of them are in their handshakes.
+    handshakes: usize,
     /// How often a listener was let go on because there was room again.
     made_room: usize,
     /// Somebody awaits `serve_forever`.
@@ -68,7 +73,7 @@ enum Life {
 
 impl State {
     fn has_room(&self, terms: &Terms) -> bool {
-        self.clients.len() < terms.max_connections
+        self.clients.len() < terms.max_connections && self.handshakes < terms.max_handshakes
     }
 
     /// There is room again, of which no event tells the listeners. Another one is the first each
@@ -82,24 +87,31 @@ impl State {
 }
 
 impl Server {
-    pub(crate) fn new(handle: &LoopHandle, factory: ProtocolFactory, terms: Terms) -> Self {
-        Self {
+    pub(crate) fn new(
+        handle: &LoopHandle,
+        factory: ProtocolFactory,
+        terms: Terms,
+    ) -> io::Result<Self> {
+        let tls = terms.tls.side()?;
+        Ok(Self {
             inner: Rc::new_cyclic(|me| ServerInner {
                 me: me.clone(),
                 handle: handle.downgrade(),
                 factory: Slot::new(Some(factory)),
                 terms,
+                tls,
                 state: Shared::new(State {
                     life: Life::Bound,
                     listening: Vec::new(),
                     clients: BTreeMap::new(),
+                    handshakes: 0,
                     made_room: 0,
                     forever: false,
                 }),
                 closing: WakerSet::default(),
                 over: WakerSet::default(),
             }),
-        }
+        })
     }
 
     pub(crate) fn add(&self, listening: Rc<Listening>) {
@@ -312,7 +324,55 @@ impl Accept for ServerInner {
             owner: self.me.upgrade().map(|me| me as Rc<dyn Owner>),
             policies: self.terms.policies,
         };
-        Connection::start(handle, parts, protocol);
+        self.begin(handle, parts, protocol);
+    }
+}
+
+impl ServerInner {
+    /// Plain, or with a handshake first.
+    fn begin(&self, handle: &LoopHandle, parts: Parts, protocol: Rc<RefCell<dyn Protocol>>) {
+        let Some(side) = &self.tls else {
+            Connection::start(handle, parts, protocol);
+            return;
+        };
+        match side.prepare() {
+            Ok(prepared) => {
+                self.state.with(|state| state.handshakes += 1);
+                let place = HandshakePlace(self.me.clone());
+                let place = Some(Box::new(place) as Box<dyn Any>);
+                stack(handle, parts, prepared, protocol, None, place);
+            }
+            Err(error) => {
+                let context = ExceptionContext::new("TLS cannot be begun").error(error);
+                handle.report(&context.subject(parts.peer.clone()));
+                drop((handle.remove(parts.id), parts));
+                handle.descriptor_freed();
+            }
+        }
+    }
+
+    /// Has something done to the clients, and the listeners let go on if that made room.
+    fn make_room<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let agenda = self.handle.agenda();
+        self.state.with(|state| {
+            let had_room = state.has_room(&self.terms);
+            let changed = change(state);
+            if !had_room {
+                state.let_go_on(|listening| agenda.visit(listening.id()));
+            }
+            changed
+        })
+    }
+}
+
+/// Counts a handshake, until it is dropped.
+struct HandshakePlace(Weak<ServerInner>);
+
+impl Drop for HandshakePlace {
+    fn drop(&mut self) {
+        if let Some(server) = self.0.upgrade() {
+            server.make_room(|state| state.handshakes -= 1);
+        }
     }
 }
 
@@ -324,15 +384,7 @@ impl Owner for ServerInner {
     }
 
     fn detach(&self, transport: &Transport) {
-        let agenda = self.handle.agenda();
-        let client = self.state.with(|state| {
-            let had_room = state.has_room(&self.terms);
-            let client = state.clients.remove(&transport.id());
-            if !had_room {
-                state.let_go_on(|listening| agenda.visit(listening.id()));
-            }
-            client
-        });
+        let client = self.make_room(|state| state.clients.remove(&transport.id()));
         drop(client);
         self.wake_if_over();
     }

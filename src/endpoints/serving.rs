@@ -55,7 +55,7 @@ impl Serving {
 
     /// Makes the server, with these sockets.
     pub(crate) fn serve(self, handle: &LoopHandle, bound: Vec<Bound>) -> io::Result<Server> {
-        let server = Server::new(handle, self.factory, self.terms);
+        let server = Server::new(handle, self.factory, self.terms)?;
         for bound in bound {
             server.add(bound.into_listening(handle));
         }
@@ -135,6 +135,45 @@ macro_rules! serving_setters {
         /// alone.
         pub fn max_write_buffer(mut self, bytes: usize) -> Self {
             self.$($serving).+.terms.policies.max_write_buffer = Some(bytes);
+            self
+        }
+
+        /// Whether connections are encrypted, and with what: a
+        /// [`TlsServerContext`](crate::TlsServerContext), an `Arc` of rustls's `ServerConfig`, or
+        /// `false`, the default, for not at all. `connection_made`, and the callback of a stream
+        /// server, are called when the handshake is done; of one that fails nobody is told but the
+        /// log (`debug`). `true` is `InvalidInput`: there is no certificate that goes without
+        /// saying. See [`Ssl`](crate::Ssl).
+        #[cfg(feature = "tls")]
+        pub fn ssl(mut self, ssl: impl Into<crate::tls::Ssl<crate::tls::TlsServerContext>>) -> Self {
+            self.$($serving).+.terms.tls.ssl = ssl.into();
+            self
+        }
+
+        /// How long the handshake of a connection may take before it is aborted; 60 seconds by
+        /// default. `InvalidInput` if it is zero, and without [`ssl`](Self::ssl).
+        #[cfg(feature = "tls")]
+        pub fn ssl_handshake_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.$($serving).+.terms.tls.times.handshake = Some(timeout);
+            self
+        }
+
+        /// How long a close waits for the peer's answer once everything is sent; 2 seconds by
+        /// default, where asyncio has 30: a peer that speaks TLS 1.3 need not answer.
+        /// `InvalidInput` if it is zero, and without [`ssl`](Self::ssl).
+        #[cfg(feature = "tls")]
+        pub fn ssl_shutdown_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.$($serving).+.terms.tls.times.shutdown = Some(timeout);
+            self
+        }
+
+        /// How many handshakes may be on their way at a time; 1,000 by default. Further connections
+        /// wait in the kernel, as with [`max_connections`](Self::max_connections). Who says nothing
+        /// keeps a place for as long as
+        /// [`ssl_handshake_timeout`](Self::ssl_handshake_timeout) lets it. asyncio has no bound.
+        #[cfg(feature = "tls")]
+        pub fn max_handshakes(mut self, max_handshakes: usize) -> Self {
+            self.$($serving).+.terms.max_handshakes = max_handshakes;
             self
         }
     };

@@ -7,14 +7,19 @@ use std::io;
 use std::time::Duration;
 
 use crate::sys::invalid_input;
+use crate::tls::ServerOptions;
 use crate::transports::Policies;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Terms {
     /// More wait in the kernel.
     pub(crate) max_connections: usize,
     /// What is demanded of each connection.
     pub(crate) policies: Policies,
+    /// More handshakes than that are not begun at a time.
+    pub(crate) max_handshakes: usize,
+    /// Whether connections are encrypted, and with what.
+    pub(crate) tls: ServerOptions,
 }
 
 impl Default for Terms {
@@ -22,6 +27,8 @@ impl Default for Terms {
         Self {
             max_connections: usize::MAX,
             policies: Policies::default(),
+            max_handshakes: DEFAULT_HANDSHAKES,
+            tls: ServerOptions::default(),
         }
     }
 }
@@ -36,9 +43,14 @@ impl Terms {
             "idle_timeout must be longer than zero"
         } else if is_zero(self.policies.write_timeout) {
             "write_timeout must be longer than zero"
+        } else if self.max_handshakes == 0 {
+            "max_handshakes must be positive"
         } else {
-            return Ok(());
+            return self.tls.side().map(drop);
         };
         Err(invalid_input(wrong))
     }
 }
+
+/// Enough for any crowd that is served in a second, and not enough to take all descriptors.
+const DEFAULT_HANDSHAKES: usize = 1000;

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use crate::endpoints::connected::Connected;
 use crate::endpoints::error::EndpointError;
-use crate::endpoints::joining::Joining;
+use crate::endpoints::joining::{Joining, joining_setters};
 use crate::endpoints::race::race;
 use crate::endpoints::unix_endpoint::{UnixEndpoint, UnixPlace, expect_unix};
 use crate::event_loop::LoopHandle;
@@ -90,11 +90,16 @@ impl LoopHandle {
     }
 }
 
-/// A connection to be made: awaiting it makes it. Made by [`create_unix_connection`].
+/// A connection to be made: awaiting it makes it. Made by [`create_unix_connection`], whose
+/// keyword arguments are the setters here.
 #[must_use = "nothing happens until it is awaited"]
 pub struct CreateUnixConnection<F> {
     endpoint: UnixEndpoint,
-    joining: Joining<F>,
+    pub(crate) joining: Joining<F>,
+}
+
+impl<F> CreateUnixConnection<F> {
+    joining_setters!(joining);
 }
 
 impl<F, P> IntoFuture for CreateUnixConnection<F>
@@ -107,9 +112,14 @@ where
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let handle = self.joining.begin()?;
-            let socket = connect(&handle, self.endpoint).await?;
-            self.joining.introduce(&handle, socket).await
+            let Self {
+                endpoint,
+                mut joining,
+            } = self;
+            let handle = joining.begin()?;
+            let tls = joining.prepare(&handle, None).await?;
+            let socket = connect(&handle, endpoint).await?;
+            joining.introduce(&handle, socket, tls).await
         })
     }
 }

@@ -15,6 +15,8 @@ mod protocol;
 mod reader;
 mod separators;
 mod start;
+#[cfg(feature = "tls")]
+mod start_tls;
 mod state;
 mod unix;
 mod writer;
@@ -27,6 +29,8 @@ pub use self::protocol::StreamReaderProtocol;
 pub use self::reader::{Lines, StreamReader};
 pub use self::separators::{Separator, Separators};
 pub use self::start::{StartServer, start_server};
+#[cfg(feature = "tls")]
+pub use self::start_tls::StartStreamTls;
 pub use self::unix::{
     OpenUnixConnection, StartUnixServer, open_unix_connection, start_unix_server,
 };

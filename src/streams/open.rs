@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::endpoints::{CreateConnection, Endpoint, create_connection};
+use crate::endpoints::{CreateConnection, Endpoint, create_connection, joining_setters};
 use crate::streams::limit::Limit;
 use crate::streams::protocol::StreamReaderProtocol;
 use crate::streams::reader::StreamReader;
@@ -99,6 +99,8 @@ impl OpenConnection {
     pub fn all_errors(self, all_errors: bool) -> Self {
         self.with(|connection| connection.all_errors(all_errors))
     }
+
+    joining_setters!(connection.joining);
 
     fn with(
         mut self,

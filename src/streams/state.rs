@@ -139,6 +139,30 @@ impl StreamState {
         })
     }
 
+    /// What is fed and read from here on comes from another transport.
+    #[cfg(feature = "tls")]
+    pub(crate) fn change_transport(&self, transport: Transport) {
+        let old = self.input.with(|input| {
+            input.paused = false;
+            if !input.discarding {
+                transport.core().set_wanted(Some(input.limit));
+            }
+            input.transport.replace(transport)
+        });
+        drop(old);
+    }
+
+    /// How many bytes have come that nobody has read.
+    #[cfg(feature = "tls")]
+    pub(crate) fn unread(&self) -> usize {
+        self.input.with(|input| input.buffer.len())
+    }
+
+    /// The bytes that have come and that nobody has read: nobody will.
+    pub(crate) fn take_unread(&self) -> Vec<u8> {
+        self.input.with(|input| input.buffer.take(usize::MAX))
+    }
+
     pub(crate) fn has_exception(&self) -> bool {
         self.input.with(|input| input.exception.is_some())
     }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 
 use crate::endpoints::{
     CreateUnixConnection, CreateUnixServer, Server, UnixEndpoint, create_unix_connection,
-    create_unix_server, serving_setters,
+    create_unix_server, joining_setters, serving_setters,
 };
 use crate::streams::callback::{ClientConnectedCb, Outcome};
 use crate::streams::limit::Limit;
@@ -63,6 +63,8 @@ impl OpenUnixConnection {
         self.limit.set(limit);
         self
     }
+
+    joining_setters!(connection.joining);
 }
 
 impl IntoFuture for OpenUnixConnection {

@@ -200,7 +200,7 @@ impl StreamWriter {
             return Err(invalid_input(message));
         }
         let mut detached = self.transport.detach()?;
-        detached.unread = self.state.input.with(|input| input.buffer.take(usize::MAX));
+        detached.unread = self.state.take_unread();
         Ok(detached)
     }
 
@@ -244,6 +244,18 @@ impl StreamWriter {
             return waiting.wait(cx);
         }
         Poll::Ready(Ok(()))
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn state(&self) -> &StreamState {
+        &self.state
+    }
+
+    /// Both halves go on with another transport.
+    #[cfg(feature = "tls")]
+    pub(crate) fn change_transport(&mut self, transport: Transport) {
+        self.state.change_transport(transport.clone());
+        self.transport = transport;
     }
 
     fn loop_number(&self) -> u64 {

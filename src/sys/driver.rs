@@ -4,10 +4,12 @@
 //! Why: a real driver and a simulated one stand behind the same page. Invariants: no socket, no poller.
 //! asyncio's counterpart: the interface of `selectors.BaseSelector`.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -124,6 +126,41 @@ pub(crate) trait Stream {
     fn into_descriptor(self: Box<Self>) -> Option<OwnedFd> {
         None
     }
+    /// What is between it and the system, if it is no socket.
+    fn layer(&self) -> Option<Rc<dyn Layer>> {
+        None
+    }
+}
+
+/// What stands between a stream and the system: it keeps bytes of its own, and has more to say at
+/// the end than a socket. It is not called while the stream is borrowed, since it may run code of
+/// the user's.
+pub(crate) trait Layer {
+    /// Puts what has come behind what `storage` holds, as far as there is room; 0 is the end.
+    fn receive(&self, storage: &mut Vec<u8>) -> io::Result<usize>;
+    /// Whether there is no more to receive until an event comes.
+    fn is_drained(&self) -> bool;
+    /// Has what it took sent. False if the system would block.
+    fn flush(&self) -> bool;
+    /// How many bytes it took that the system does not have yet, after an attempt to send them.
+    fn unsent(&self) -> usize;
+    /// Whether somebody wants to receive.
+    fn set_reading(&self, reading: bool);
+    /// Whether the sending direction can be ended alone.
+    fn can_write_eof(&self) -> bool;
+    /// Ends the sending direction.
+    fn shut_down_write(&self);
+    /// Everything was written: says goodbye. True if there is nothing to wait for; asked again, it
+    /// does nothing.
+    fn say_goodbye(&self) -> bool;
+    /// The stream is over, in good order or not.
+    fn end(&self);
+    /// What it knows about itself, also afterwards.
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(dead_code, reason = "only TLS knows something")
+    )]
+    fn details(&self) -> Option<Rc<dyn Any>>;
 }
 
 /// A listening socket. Dropping it deregisters and closes it.

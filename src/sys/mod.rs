@@ -21,7 +21,7 @@ mod unix_address;
 pub use self::address::Address;
 pub use self::credentials::Credentials;
 pub(crate) use self::driver::{
-    ConnectFailure, Driver, Event, ListenOptions, Listener, SourceId, Stream, Wakeup, Watch,
+    ConnectFailure, Driver, Event, Layer, ListenOptions, Listener, SourceId, Stream, Wakeup, Watch,
 };
 pub(crate) use self::error::invalid_input;
 pub use self::mio::Acceptor;

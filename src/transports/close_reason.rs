@@ -34,6 +34,10 @@ pub enum CloseReason {
     WriteTimeout,
     /// More waited to be sent than the server's `max_write_buffer`.
     WriteBufferFull,
+    /// The peer ended the connection without TLS's `close_notify`: somebody may have cut it off.
+    Truncated,
+    /// What came was no proper TLS, or the peer, or its certificate, was refused, or refused us.
+    TlsFailed,
     /// `abort()`.
     Aborted,
     /// A protocol's method panicked, or the callback of a stream server failed.
@@ -46,7 +50,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The reason behind the error of `connection_lost`, of a read or of a drain: the one that it
-    /// holds, [`Reset`](Self::Reset) for the system's own, [`HandlerFailed`](Self::HandlerFailed)
+    /// holds (or that one of its sources is), [`Reset`](Self::Reset) for the system's own, [`HandlerFailed`](Self::HandlerFailed)
     /// for that of a protocol that failed. `None` for any other error: an end in good order has its
     /// reason with the transport only.
     ///
@@ -72,7 +76,13 @@ impl CloseReason {
         if inner.is::<Fault>() {
             return Some(Self::HandlerFailed);
         }
-        inner.downcast_ref().copied()
+        let mut error: &(dyn Error + 'static) = inner;
+        loop {
+            if let Some(reason) = error.downcast_ref() {
+                return Some(*reason);
+            }
+            error = error.source()?;
+        }
     }
 
     /// The error that `connection_lost` is told where a policy of ours is the reason, and `drain`
@@ -95,6 +105,8 @@ impl fmt::Display for CloseReason {
             Self::IdleTimeout => "idle for too long",
             Self::WriteTimeout => "the peer took nothing for too long",
             Self::WriteBufferFull => "too much waited to be sent",
+            Self::Truncated => "ended by the peer without close_notify",
+            Self::TlsFailed => "TLS failed",
             Self::Aborted => "aborted",
             Self::HandlerFailed => "the handler failed",
             Self::Detached => "the socket was taken out",

@@ -18,7 +18,7 @@ use crate::sansio::byte_queue;
 use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
 use crate::transports::close_reason::CloseReason;
-use crate::transports::contract::{Protocol, ProtocolSide, Transport};
+use crate::transports::contract::{Owner, Protocol, ProtocolSide, Transport};
 use crate::transports::core::Core;
 use crate::transports::fault::Fault;
 use crate::transports::policies::Policies;
@@ -28,15 +28,7 @@ pub(crate) struct Connection {
     transport: Transport,
     /// `None` once the connection is over.
     protocol: Slot<Rc<RefCell<dyn Protocol>>>,
-    owner: Option<Rc<dyn Owner>>,
-}
-
-/// Whoever counts connections: a server.
-pub(crate) trait Owner {
-    /// A connection begins.
-    fn attach(&self, transport: &Transport);
-    /// A connection is over; its `connection_lost` has been delivered.
-    fn detach(&self, transport: &Transport);
+    owner: Slot<Rc<dyn Owner>>,
 }
 
 /// What a connection is made of.
@@ -53,12 +45,33 @@ pub(crate) struct Parts {
 }
 
 impl Connection {
-    /// Puts a connection into the loop's table and queues `connection_made`, from which the
-    /// beginning of reading follows.
+    /// [`prepare`](Self::prepare)s a connection and begins it.
     pub(crate) fn start(
         handle: &LoopHandle,
         parts: Parts,
         protocol: Rc<RefCell<dyn Protocol>>,
+    ) -> Transport {
+        let transport = Self::prepare(handle, parts, Some(protocol));
+        Self::begin(handle, &transport);
+        transport
+    }
+
+    /// Queues `connection_made`, from which the beginning of reading follows.
+    pub(crate) fn begin(handle: &LoopHandle, transport: &Transport) {
+        let core = transport.core();
+        if !core.is_lost() {
+            core.set_made();
+            handle.enqueue(core.id(), Entry::Made);
+            core.look_again();
+        }
+    }
+
+    /// Puts a connection into the loop's table. Its protocol hears of nothing, not even of its end,
+    /// before it has begun.
+    pub(crate) fn prepare(
+        handle: &LoopHandle,
+        parts: Parts,
+        protocol: Option<Rc<RefCell<dyn Protocol>>>,
     ) -> Transport {
         let id = parts.id;
         let connection = Rc::new_cyclic(|weak: &Weak<Self>| {
@@ -72,17 +85,15 @@ impl Connection {
             );
             Self {
                 transport: Transport::new(core, weak.clone()),
-                protocol: Slot::new(Some(protocol)),
-                owner: parts.owner,
+                protocol: Slot::new(protocol),
+                owner: Slot::new(parts.owner),
             }
         });
-        if let Some(owner) = &connection.owner {
+        if let Some(owner) = connection.owner.get() {
             owner.attach(&connection.transport);
         }
         let transport = connection.transport.clone();
         handle.insert(id, connection);
-        handle.enqueue(id, Entry::Made);
-        transport.core().look_again();
         transport
     }
 
@@ -99,15 +110,17 @@ impl Connection {
         if !self.core().deliver_loss() {
             return;
         }
-        let error = self.core().error();
-        self.call(handle, "connection_lost", |protocol| {
-            protocol.connection_lost(error);
-        });
+        if self.core().is_made() {
+            let error = self.core().error();
+            self.call(handle, "connection_lost", |protocol| {
+                protocol.connection_lost(error);
+            });
+        }
         drop(self.core().take_stream());
         handle.descriptor_freed();
         let entry = handle.remove(self.core().id());
         let protocol = self.take_protocol();
-        if let Some(owner) = &self.owner {
+        if let Some(owner) = self.owner.take() {
             handle.enter_reporting("Exception in a waker", || owner.detach(&self.transport));
         }
         // Apart, since the last connection of a server drops the server's factory as well: a
@@ -160,19 +173,23 @@ impl Connection {
             if !self.core().wants_to_read() {
                 return;
             }
-            let received = match self.is_buffered(handle) {
-                Some(true) => self.receive_into_protocol(handle),
-                Some(false) => match self.core().size_to_keep() {
-                    Some(size) => self.receive_and_hand_over(handle, size),
-                    None => self.receive_for_protocol(handle),
-                },
-                None => return,
+            let received = if self.core().is_layered() {
+                self.receive_from_layer(handle)
+            } else {
+                match self.is_buffered(handle) {
+                    Some(true) => self.receive_into_protocol(handle),
+                    Some(false) => match self.core().size_to_keep() {
+                        Some(size) => self.receive_and_hand_over(handle, size),
+                        None => self.receive_for_protocol(handle),
+                    },
+                    None => return,
+                }
             };
             match received {
                 Received::Bytes(n) => bytes += n,
                 Received::Eof => {
                     let kept_open = self.call(handle, "eof_received", Protocol::eof_received);
-                    if kept_open == Some(false) {
+                    if kept_open == Some(false) || !self.core().can_write_eof() {
                         self.core().close();
                     }
                 }
@@ -206,14 +223,36 @@ impl Connection {
 
     /// Receives into storage that the protocol may keep, if what comes fills it well enough.
     fn receive_and_hand_over(&self, handle: &LoopHandle, size: usize) -> Received {
-        let spares = handle.agenda().spares();
-        let mut storage = spares.take(size);
+        let mut storage = handle.agenda().spares().take(size);
         let room = storage.capacity();
         let received = self
             .core()
             .receive(room, |stream| stream.read_behind(&mut storage));
+        self.hand_over(handle, storage, &received);
+        received
+    }
+
+    /// Receives from the layer below, which may run code of the user's: so behind the door.
+    fn receive_from_layer(&self, handle: &LoopHandle) -> Received {
+        let mut storage = handle.agenda().spares().take(FROM_LAYER);
+        match handle.enter(|| self.core().receive_from_layer(&mut storage)) {
+            Ok(received) => {
+                self.hand_over(handle, storage, &received);
+                received
+            }
+            Err(payload) => {
+                let fault = Fault::Panic(PanicError::new(&*payload));
+                self.fatal(handle, "data_received", fault);
+                Received::Blocked
+            }
+        }
+    }
+
+    /// Gives what was received to the protocol, with its storage if it fills it well enough.
+    fn hand_over(&self, handle: &LoopHandle, storage: Vec<u8>, received: &Received) {
+        let spares = handle.agenda().spares();
         match received {
-            Received::Bytes(n) if byte_queue::fits(n, room) => {
+            Received::Bytes(n) if byte_queue::fits(*n, storage.capacity()) => {
                 self.call(handle, "data_received", |protocol| {
                     protocol.data_handed_over(storage);
                 });
@@ -226,7 +265,6 @@ impl Connection {
             }
             _ => spares.give(storage),
         }
-        received
     }
 
     /// Receives into the protocol's own buffer. One call of the protocol, though two methods:
@@ -397,7 +435,17 @@ impl Source for Connection {
             Entry::Flow => self.tell(handle),
             Entry::Lost => self.lost(handle),
             Entry::Deadline => self.look(handle),
-            Entry::Readable | Entry::Writable => {}
+            Entry::Readable => {
+                let id = self.core().id();
+                if self.serve(handle, None) == Progress::Again {
+                    handle.visit(id);
+                }
+            }
+            Entry::Writable if self.core().is_lost() => {}
+            Entry::Writable => {
+                self.go_on_writing(handle);
+                self.core().tell_borrower();
+            }
         }
     }
 
@@ -440,8 +488,21 @@ impl ProtocolSide for Connection {
         self.core().set_wanted(None);
         drop(self.protocol.put(protocol));
     }
+
+    #[cfg(feature = "tls")]
+    fn take_owner(&self) -> Option<Rc<dyn Owner>> {
+        self.owner.take()
+    }
+
+    #[cfg(feature = "tls")]
+    fn set_owner(&self, owner: Rc<dyn Owner>) {
+        drop(self.owner.put(owner));
+    }
 }
 
+/// How much is taken from a layer below at a time, in bytes: several records, few enough to be in
+/// the cache still when they are read.
+const FROM_LAYER: usize = 64 * 1024;
 /// After an event that said "closed", reading goes on to the end, a short read or not. This is
 /// how long it may go on for.
 const RECEIVES_PER_VISIT: usize = 16;

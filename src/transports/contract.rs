@@ -267,6 +267,18 @@ pub struct Detached {
 pub(crate) trait ProtocolSide {
     fn protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>>;
     fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>);
+    #[cfg(feature = "tls")]
+    fn take_owner(&self) -> Option<Rc<dyn Owner>>;
+    #[cfg(feature = "tls")]
+    fn set_owner(&self, owner: Rc<dyn Owner>);
+}
+
+/// Whoever counts connections: a server.
+pub(crate) trait Owner {
+    /// A connection begins.
+    fn attach(&self, transport: &Transport);
+    /// A connection is over; its `connection_lost` has been delivered.
+    fn detach(&self, transport: &Transport);
 }
 
 impl Transport {
@@ -278,6 +290,12 @@ impl Transport {
 
     pub(crate) fn core(&self) -> &Core {
         &self.inner.core
+    }
+
+    #[cfg(feature = "tls")]
+    /// Where its protocol is, until the end of the connection.
+    pub(crate) fn side(&self) -> Option<Rc<dyn ProtocolSide>> {
+        self.inner.side.upgrade()
     }
 
     pub(crate) fn id(&self) -> SourceId {
@@ -361,6 +379,9 @@ impl Transport {
     /// `Unsupported` where [`can_write_eof`](Self::can_write_eof) is false, `ResourceBusy` during a
     /// [`sendfile`](crate::sendfile).
     pub fn write_eof(&self) -> io::Result<()> {
+        if !self.can_write_eof() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         if self.core().is_lent() {
             return Err(self.core().refusal("write_eof"));
         }
@@ -371,7 +392,7 @@ impl Transport {
     /// Whether this kind of transport can end its writing side alone. Mirrors
     /// `Transport.can_write_eof`.
     pub fn can_write_eof(&self) -> bool {
-        true
+        self.core().can_write_eof()
     }
 
     /// Closes the connection after what was written is sent; nothing is received any more.
@@ -459,7 +480,7 @@ impl Transport {
     /// `Transport.get_write_buffer_size`.
     pub fn get_write_buffer_size(&self) -> usize {
         self.core().send();
-        self.core().unsent()
+        self.core().waiting()
     }
 
     /// What is known about the connection; still answered after its end. Mirrors

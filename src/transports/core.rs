@@ -42,6 +42,10 @@ pub(crate) struct Core {
     pub(super) usual: Cell<u32>,
     /// In the loop's list of notes.
     pub(super) noted: Cell<bool>,
+    /// The stream stands on another transport.
+    pub(super) layered: bool,
+    /// `connection_made` was delivered, or is about to be.
+    pub(super) made: Cell<bool>,
     /// What the protocol has to be told about writing, in order.
     pub(super) notices: Cell<[Option<Flow>; 2]>,
     /// Writes since the end of the connection.
@@ -77,6 +81,7 @@ impl Core {
     ) -> Self {
         let vigil = policies.vigil(handle.agenda().now());
         let (peer, sock_name) = addresses;
+        let layered = stream.layer().is_some();
         Self {
             handle,
             id,
@@ -90,6 +95,8 @@ impl Core {
             wanted: Cell::new(None),
             usual: Cell::new(0),
             noted: Cell::new(false),
+            layered,
+            made: Cell::new(false),
             notices: Cell::new([None; 2]),
             lost_writes: Cell::new(0),
             marks: Cell::new(WaterMarks::default()),
@@ -121,7 +128,8 @@ impl Core {
     pub(crate) fn close_for(&self, reason: CloseReason) {
         self.send();
         let life = self.life.get();
-        self.life.set(life.close(self.unsent() > 0));
+        let waits = life == Life::Open && (self.unsent() > 0 || !self.say_goodbye());
+        self.life.set(life.close(waits));
         if life == Life::Open {
             self.reason.set(Some(reason));
             if self.is_lost() {
@@ -174,7 +182,8 @@ impl Core {
     /// The system says that the connection is broken. Not worth a report: it happens.
     pub(crate) fn fail(&self, error: io::Error) {
         log::debug!("{}: {error}", self.peer);
-        self.lose(CloseReason::Reset, Some(Arc::new(error)));
+        let reason = CloseReason::of(&error).unwrap_or(CloseReason::Reset);
+        self.lose(reason, Some(Arc::new(error)));
     }
 
     /// Ends the connection at once; what is unsent is dropped. The first cause wins.
@@ -217,9 +226,23 @@ impl Core {
             .with(|socket| socket.stream.as_ref()?.descriptor())
     }
 
-    /// Gives up the socket. The caller drops it.
+    /// Gives up the socket. The caller drops it. What stands on another transport ends, and stays
+    /// for what it knows.
     pub(crate) fn take_stream(&self) -> Option<Box<dyn Stream>> {
+        if let Some(layer) = self.layer() {
+            layer.end();
+            return None;
+        }
         self.socket.with(|socket| socket.stream.take())
+    }
+
+    /// `connection_made` is on its way.
+    pub(crate) fn set_made(&self) {
+        self.made.set(true);
+    }
+
+    pub(crate) fn is_made(&self) -> bool {
+        self.made.get()
     }
 
     /// Why the connection is over, or is about to be.

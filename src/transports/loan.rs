@@ -136,13 +136,13 @@ impl Core {
 
     /// Whether anybody may write.
     #[inline]
-    pub(super) fn takes_bytes(&self) -> bool {
+    pub(crate) fn takes_bytes(&self) -> bool {
         self.write.get() == WriteSide::Open
     }
 
     /// Why nobody may, in asyncio's words.
     #[cold]
-    pub(super) fn refusal(&self, method: &str) -> io::Error {
+    pub(crate) fn refusal(&self, method: &str) -> io::Error {
         if self.is_lent() {
             let message = "unable to write; sendfile is in progress";
             return io::Error::new(ErrorKind::ResourceBusy, message);
@@ -156,7 +156,7 @@ impl Core {
         if self.is_closing() {
             return Poll::Ready(Err(self.end()));
         }
-        if self.unsent() == 0 {
+        if self.waiting() == 0 {
             return Poll::Ready(Ok(()));
         }
         self.handle.agenda().await_room(self.id, cx.waker());

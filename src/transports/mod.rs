@@ -7,6 +7,7 @@
 //! callback is called from inside a method of the transport. asyncio's counterpart: `transports`,
 //! `protocols` and `_SelectorTransport`.
 
+mod close_on_drop;
 mod close_reason;
 mod connection;
 mod contract;
@@ -17,11 +18,18 @@ mod loan;
 mod policies;
 mod receiving;
 mod sending;
+#[cfg_attr(
+    not(feature = "tls"),
+    allow(dead_code, reason = "only TLS stands on another transport")
+)]
+mod stacking;
 mod watching;
 
+pub(crate) use self::close_on_drop::CloseOnDrop;
 pub use self::close_reason::CloseReason;
 pub(crate) use self::close_reason::again;
-pub(crate) use self::connection::{Connection, Owner, Parts};
+pub(crate) use self::connection::{Connection, Parts};
+pub(crate) use self::contract::Owner;
 pub use self::contract::{BufferedProtocol, Data, Detached, ExtraInfo, Protocol, Transport};
 pub use self::info::{ClosedBecause, PeerCredentials, PeerName, SockName};
 pub(crate) use self::loan::Loan;

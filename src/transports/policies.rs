@@ -20,6 +20,15 @@ pub(crate) struct Policies {
 }
 
 impl Policies {
+    /// What the transport above another one has to see to: what is left is for the one below.
+    #[cfg(feature = "tls")]
+    pub(crate) fn split(&mut self) -> Self {
+        Self {
+            max_write_buffer: self.max_write_buffer.take(),
+            ..Self::default()
+        }
+    }
+
     /// The vigil over a connection that begins `now`, if there is anything to watch for.
     pub(super) fn vigil(self, now: Instant) -> Option<Box<Vigil>> {
         let wanted = self.idle_timeout.is_some()
@@ -48,6 +57,11 @@ pub(super) struct Vigil {
 }
 
 impl Vigil {
+    #[cfg(feature = "tls")]
+    pub(super) fn policies(&self) -> Policies {
+        self.policies
+    }
+
     /// Bytes have come, or it would be unfair to expect any.
     pub(super) fn note_active(&self, now: Instant) {
         self.active.set(now);

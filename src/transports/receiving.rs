@@ -31,6 +31,7 @@ impl Core {
     pub(crate) fn pause_reading(&self) {
         if !self.is_closing() {
             self.read.set(self.read.get().pause());
+            self.tell_layer(false);
         }
     }
 
@@ -40,6 +41,7 @@ impl Core {
                 self.watch_active();
             }
             self.read.set(self.read.get().resume());
+            self.tell_layer(true);
         }
         self.visit_if_readable();
     }
@@ -118,29 +120,44 @@ impl Core {
             };
             loop {
                 match read(&**stream) {
-                    Ok(0) => {
-                        self.forget(Readiness::READ);
-                        self.read.set(self.read.get().end());
-                        return Received::Eof;
-                    }
-                    Ok(n) => {
-                        self.note_usual(n, n == room);
-                        self.watch_active();
-                        let short = n < room && stream.short_read_drains();
-                        if short && !self.ready.get().says(Readiness::BEYOND) {
-                            self.forget(Readiness::READ);
-                        }
-                        return Received::Bytes(n);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.forget(Readiness::READ | Readiness::BEYOND);
-                        return Received::Blocked;
-                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Received::Failed(error),
+                    outcome => {
+                        return self.received(outcome, room, || stream.short_read_drains());
+                    }
                 }
             }
         })
+    }
+
+    /// What follows from the outcome of a receive that had room for so many bytes.
+    #[inline]
+    pub(super) fn received(
+        &self,
+        outcome: io::Result<usize>,
+        room: usize,
+        short_read_drains: impl FnOnce() -> bool,
+    ) -> Received {
+        match outcome {
+            Ok(0) => {
+                self.forget(Readiness::READ);
+                self.read.set(self.read.get().end());
+                Received::Eof
+            }
+            Ok(n) => {
+                self.note_usual(n, n == room);
+                self.watch_active();
+                let short = n < room && short_read_drains();
+                if short && !self.ready.get().says(Readiness::BEYOND) {
+                    self.forget(Readiness::READ);
+                }
+                Received::Bytes(n)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.forget(Readiness::READ | Readiness::BEYOND);
+                Received::Blocked
+            }
+            Err(error) => Received::Failed(error),
+        }
     }
 
     /// So many bytes have come. Where they fill the buffer there may be twice as many.

@@ -64,9 +64,7 @@ impl Core {
     fn append(&self, data: &[u8]) -> io::Result<()> {
         if self.may_send() && self.unsent() == 0 {
             if data.len() > SEND_AT_ONCE {
-                self.socket.with(|socket| self.send_or_keep(socket, data))?;
-                self.compare(self.unsent());
-                return Ok(());
+                return self.send_at_once(data);
             }
             if let Some(part) = self.handle.agenda().received().locate(data) {
                 self.passed_on.set(part);
@@ -79,6 +77,21 @@ impl Core {
             socket.unsent.len()
         });
         self.appended(size)
+    }
+
+    /// Sends from where the bytes are, as far as the system takes them.
+    fn send_at_once(&self, data: &[u8]) -> io::Result<()> {
+        let mut rest = data;
+        while !rest.is_empty() && self.may_send() {
+            let offered = |socket: &mut Socket| self.offer(socket.stream.as_deref(), rest);
+            rest = &rest[self.socket.with(offered)?..];
+            self.flush_layer();
+        }
+        if !rest.is_empty() {
+            self.socket.with(|socket| socket.keep(rest, self.spares()));
+        }
+        self.compare(self.unsent());
+        Ok(())
     }
 
     /// Takes the bytes over as they are, if nothing waits before them.
@@ -120,10 +133,13 @@ impl Core {
             return;
         }
         self.write.set(write.sent_all());
-        self.life.set(life.flushed());
         if self.write.get() != write {
             self.shut_down_write();
         }
+        if life == Life::Flushing && !self.say_goodbye() {
+            return;
+        }
+        self.life.set(life.flushed());
         if self.life.get() != life {
             self.queue_lost(self.reason.get().unwrap_or(CloseReason::Closed), None);
         }
@@ -140,7 +156,11 @@ impl Core {
     /// Does nothing once the connection is lost: then nothing is unsent.
     #[inline]
     fn try_send(&self) -> io::Result<()> {
-        self.compare(self.send_some()?);
+        let mut left = self.send_some()?;
+        while self.flush_layer() && left > 0 {
+            left = self.send_some()?;
+        }
+        self.compare(left);
         Ok(())
     }
 
@@ -184,7 +204,8 @@ impl Core {
         }
     }
 
-    pub(super) fn may_send(&self) -> bool {
+    /// Whether the system would take bytes, as far as is known.
+    pub(crate) fn may_send(&self) -> bool {
         self.ready.get().says(Readiness::WRITE)
     }
 
@@ -215,6 +236,9 @@ impl Core {
     }
 
     fn shut_down_write(&self) {
+        if let Some(layer) = self.layer() {
+            return layer.shut_down_write();
+        }
         let outcome = self.socket.with(|socket| match &socket.stream {
             Some(stream) => stream.shutdown_write(),
             None => Ok(()),
@@ -246,7 +270,7 @@ impl Core {
             return;
         }
         let marks = self.marks.get();
-        let flow = marks.reevaluate(self.is_write_paused(), self.unsent());
+        let flow = marks.reevaluate(self.is_write_paused(), self.waiting());
         self.tell(flow);
         if flow.is_some() {
             self.queue_notice();
@@ -262,6 +286,12 @@ impl Core {
         self.marks.get().limits()
     }
 
+    /// How many bytes wait to be sent, here and below.
+    pub(crate) fn waiting(&self) -> usize {
+        self.unsent() + self.unsent_below()
+    }
+
+    /// How many bytes wait here.
     pub(crate) fn unsent(&self) -> usize {
         self.passed_on.get().len() + self.socket.with(|socket| socket.unsent.len())
     }
@@ -273,7 +303,7 @@ impl Core {
 
     /// Whether `drain` has to look closer: above the high mark, or paused.
     pub(crate) fn is_congested(&self) -> bool {
-        self.is_write_paused() || self.unsent() > self.marks.get().high()
+        self.is_write_paused() || self.waiting() > self.marks.get().high()
     }
 
     pub(crate) fn is_write_paused(&self) -> bool {
@@ -293,13 +323,14 @@ impl Core {
     pub(crate) fn note_drained(&self) {
         if self.tells_of_flow() {
             let marks = self.marks.get();
-            self.tell(marks.drained(self.is_write_paused(), self.unsent()));
+            self.tell(marks.drained(self.is_write_paused(), self.waiting()));
         }
     }
 
     /// Compares with the high mark, if the system has said that it would block.
     fn compare(&self, size: usize) {
         if !self.may_send() {
+            let size = size + self.unsent_below();
             self.watch_unsent(size);
             if !self.tells_of_flow() {
                 return;
@@ -350,7 +381,7 @@ impl Core {
 
 impl Socket {
     /// Copies bytes behind what is unsent.
-    fn keep(&mut self, bytes: &[u8], spares: &Spares) {
+    pub(super) fn keep(&mut self, bytes: &[u8], spares: &Spares) {
         if !self.unsent.has_storage() {
             self.unsent.adopt(spares.take(bytes.len().max(COLLECTED)));
         }

@@ -1,0 +1,317 @@
+//! Every call of rustls: bytes in, bytes out.
+//!
+//! Owns: [`Engine`], one side of one TLS connection, and the making of configurations. Why: the
+//! library below changes faster than what we promise, so it is met in one place. Invariants: no
+//! socket, no clock of ours, no other state than rustls's own; no process-wide provider is asked
+//! for or set. asyncio's counterpart: `ssl.SSLObject` over two `MemoryBIO`.
+
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, RootCertStore,
+    ServerConfig, ServerConnection,
+};
+
+use crate::tls::details::TlsDetails;
+use crate::tls::error::TlsError;
+
+/// One side of a TLS connection.
+pub(super) struct Engine {
+    connection: Connection,
+    /// The name that a client verifies.
+    name: Option<String>,
+    /// Something that was TLS has come.
+    has_spoken: bool,
+}
+
+impl Engine {
+    pub(super) fn client(config: Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        let server_name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            let message = format!("server_hostname: {name:?} is no name of a host");
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        })?;
+        let connection = ClientConnection::new(config, server_name).map_err(misconfigured)?;
+        Ok(Self::new(connection.into(), Some(name.to_owned())))
+    }
+
+    pub(super) fn server(config: Arc<ServerConfig>) -> io::Result<Self> {
+        let connection = ServerConnection::new(config).map_err(misconfigured)?;
+        Ok(Self::new(connection.into(), None))
+    }
+
+    fn new(mut connection: Connection, name: Option<String>) -> Self {
+        // We take what was encrypted at once, and hand in a bounded amount.
+        connection.set_buffer_limit(None);
+        Self {
+            connection,
+            name,
+            has_spoken: false,
+        }
+    }
+
+    /// Takes records from `input`: all of it, or as far as there is something to
+    /// [`read`](Self::read) first. What is left in `input` is to be offered again.
+    pub(super) fn feed(&mut self, input: &mut &[u8]) -> Result<(), TlsError> {
+        while !input.is_empty() {
+            // Nothing comes of it after a `close_notify`, and what comes then is to be ignored.
+            match self.connection.read_tls(input) {
+                Ok(0) => *input = &[],
+                Ok(_) => {}
+                // A record, or a message of the handshake, that is larger than any may be.
+                Err(error) => {
+                    return Err(TlsError::Protocol(rustls::Error::General(
+                        error.to_string(),
+                    )));
+                }
+            }
+            let state = self
+                .connection
+                .process_new_packets()
+                .map_err(|error| TlsError::new(error, !self.has_spoken))?;
+            self.has_spoken = true;
+            if state.plaintext_bytes_to_read() > 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what was decrypted behind what `storage` holds, as far as it has room. How many bytes
+    /// that were.
+    pub(super) fn read(&mut self, storage: &mut Vec<u8>) -> usize {
+        let before = storage.len();
+        let mut reader = self.connection.reader();
+        while storage.len() < storage.capacity() {
+            // It would block, or the end: others say which.
+            let Ok(chunk) = reader.fill_buf() else { break };
+            if chunk.is_empty() {
+                break;
+            }
+            let size = chunk.len().min(storage.capacity() - storage.len());
+            storage.extend_from_slice(&chunk[..size]);
+            reader.consume(size);
+        }
+        storage.len() - before
+    }
+
+    /// Encrypts. What comes of it is to be [`taken`](Self::take_records).
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        // Without a limit it takes everything, and it never fails.
+        let _ = self.connection.writer().write(bytes);
+    }
+
+    /// Whether there are records to be taken.
+    pub(super) fn has_records(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// Puts the records that are to be sent behind what `storage` holds.
+    pub(super) fn take_records(&mut self, storage: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            // A vector takes everything, and never fails.
+            let _ = self.connection.write_tls(storage);
+        }
+    }
+
+    /// Says that we send no more.
+    pub(super) fn close_notify(&mut self) {
+        self.connection.send_close_notify();
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Whether the peer has said, by `close_notify`, that it sends no more, and everything that it
+    /// sent before was read.
+    pub(super) fn has_ended(&mut self) -> bool {
+        matches!(self.connection.reader().fill_buf(), Ok([]))
+    }
+
+    /// Whether the one direction can end without the other.
+    pub(super) fn has_half_close(&self) -> bool {
+        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
+
+    /// What was agreed upon; `None` before that.
+    pub(super) fn details(&self) -> Option<TlsDetails> {
+        let connection = &self.connection;
+        let certificates = connection.peer_certificates().unwrap_or_default();
+        let asked_for = match connection {
+            Connection::Server(server) => server.server_name().map(str::to_owned),
+            Connection::Client(_) => self.name.clone(),
+        };
+        Some(TlsDetails {
+            version: connection.protocol_version()?,
+            cipher_suite: connection.negotiated_cipher_suite()?.suite(),
+            key_exchange: connection
+                .negotiated_key_exchange_group()
+                .map(rustls::crypto::SupportedKxGroup::name),
+            alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+            server_name: asked_for,
+            peer_certificates: certificates.to_vec(),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        })
+    }
+}
+
+/// What a configuration is made of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recipe {
+    pub(super) roots: Roots,
+    /// Our certificate with those behind it, and its key.
+    pub(super) identity: Option<Identity>,
+    pub(super) alpn: Vec<Vec<u8>>,
+}
+
+/// Whose signatures are trusted.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Roots {
+    /// A client trusts whom the system trusts; a server asks nobody for a certificate.
+    #[default]
+    Default,
+    These(Vec<CertificateDer<'static>>),
+}
+
+/// A certificate with its key.
+#[derive(Debug)]
+pub(super) struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}
+
+impl Identity {
+    /// Reads both from PEM files.
+    pub(super) fn read(cert: &Path, key: &Path) -> io::Result<Self> {
+        Ok(Self {
+            chain: read_certificates(cert)?,
+            key: PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?,
+        })
+    }
+}
+
+/// The certificates in a PEM file, one at least.
+pub(super) fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = read.map_err(|error| unreadable(path, &error))?;
+    if certificates.is_empty() {
+        let message = format!("{}: there is no certificate in it", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(certificates)
+}
+
+/// A client by this recipe.
+pub(super) fn client_config(recipe: Recipe) -> io::Result<ClientConfig> {
+    let roots = match recipe.roots {
+        Roots::Default => root_store(platform_roots()?)?,
+        Roots::These(roots) => root_store(roots)?,
+    };
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider())
+        .build()
+        .map_err(io::Error::other)?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(misconfigured)?
+        .with_webpki_verifier(verifier);
+    let mut config = match recipe.identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { chain, key }) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(misconfigured)?,
+    };
+    config.alpn_protocols = recipe.alpn;
+    Ok(config)
+}
+
+/// A server by this recipe.
+pub(super) fn server_config(recipe: Recipe) -> io::Result<ServerConfig> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(misconfigured)?;
+    let builder = match recipe.roots {
+        Roots::Default => builder.with_no_client_auth(),
+        Roots::These(roots) => {
+            let roots = root_store(roots)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
+                .build()
+                .map_err(io::Error::other)?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let Some(Identity { chain, key }) = recipe.identity else {
+        let message = "a server needs a certificate";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    };
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(misconfigured)?;
+    config.alpn_protocols = recipe.alpn;
+    Ok(config)
+}
+
+/// Whom the system trusts; the variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+fn platform_roots() -> io::Result<Vec<CertificateDer<'static>>> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        let reasons: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+        let message = format!("no trusted root certificate: {}", reasons.join(", "));
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
+    }
+    Ok(found.certs)
+}
+
+/// Those that cannot be used are left out, as there are always some in a system's store.
+fn root_store(roots: Vec<CertificateDer<'static>>) -> io::Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    let (added, _ignored) = store.add_parsable_certificates(roots);
+    if added == 0 {
+        let message = "no certificate that could be trusted";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(store)
+}
+
+/// The cryptography: ours alone, whatever else the process has installed.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn misconfigured(error: rustls::Error) -> io::Error {
+    let message = match &error {
+        rustls::Error::InconsistentKeys(_) => {
+            "the key is not the one of the certificate".to_owned()
+        }
+        error => error.to_string(),
+    };
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+fn unreadable(path: &Path, error: &rustls::pki_types::pem::Error) -> io::Error {
+    use rustls::pki_types::pem::Error;
+    let path = path.display();
+    match error {
+        Error::Io(error) => io::Error::new(error.kind(), format!("{path}: {error}")),
+        Error::NoItemsFound => {
+            let message = format!("{path}: there is no private key in it");
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        }
+        error => io::Error::new(io::ErrorKind::InvalidInput, format!("{path}: {error}")),
+    }
+}

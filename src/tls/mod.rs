@@ -1,0 +1,39 @@
+//! TLS: a protocol below, a transport above, and rustls between them.
+//!
+//! Owns: the contexts, the errors and the making of TLS transports. Why: encrypted, a connection is
+//! used like any other, so it is a transport like any other, whose stream is not a socket but a
+//! second transport. Invariants: one file calls rustls; what the protocol above sees (order, flow
+//! control, half-close, the end) is what any transport promises. asyncio's counterpart: `sslproto`
+//! and `ssl`.
+//!
+//! ```text
+//!   application's protocol  ⇄  Transport (above): a Connection over TlsStream
+//!                                     │ plaintext      ▲
+//!                                     ▼                │
+//!                                TlsCore { Engine: rustls }
+//!                                     │ records        ▲
+//!                                     ▼                │
+//!             TlsProtocol  ⇄  Transport (below): a Connection over a socket
+//! ```
+
+mod context;
+mod core;
+mod details;
+mod engine;
+mod error;
+mod options;
+mod phase;
+mod protocol;
+mod stack;
+mod start;
+
+pub use rustls;
+
+pub use self::context::{TlsClientBuilder, TlsClientContext, TlsServerBuilder, TlsServerContext};
+pub use self::details::{TlsDetails, TlsSession};
+pub use self::error::TlsError;
+pub(crate) use self::options::{ClientOptions, Prepared, ServerOptions, ServerSide};
+pub use self::options::{Ssl, TlsContext};
+pub(crate) use self::stack::stack;
+pub use self::start::StartTls;
+pub(crate) use self::start::{Upgrade, begin, check_open, upgrade_setters};
