@@ -146,6 +146,8 @@ impl TlsCore {
 
     /// Goes on with the handshake. True when it is done.
     pub(super) fn shake_hands(&self) -> Result<bool, TlsError> {
+        // It takes as long as much reading does, so a crowd that comes at once is spread over turns.
+        self.lower.agenda().take_in(STEP_OF_HANDSHAKE);
         let outcome = self.feed();
         // Also the alert, if it failed.
         self.send_records();
@@ -457,5 +459,7 @@ impl Stream for TlsStream {
 /// How much is encrypted before the system is asked to take it, in bytes: four records of the
 /// largest size, which are in the cache still when they are sent.
 const AT_ONCE: usize = 64 * 1024;
+/// How many received bytes a step of a handshake stands for, by the time that it takes.
+const STEP_OF_HANDSHAKE: usize = 32 * 1024;
 /// Room for the records of so much.
 const RECORDS: usize = AT_ONCE + 1024;

@@ -54,7 +54,7 @@ impl TlsProtocol {
             Phase::Handshaking => match self.core.shake_hands() {
                 Ok(false) => {}
                 Ok(true) => self.agreed(),
-                Err(error) => self.core.fail(error.into_io(true)),
+                Err(error) => self.failed(error),
             },
             Phase::Open => {
                 if self.core.backlog() > MOST_READ_AHEAD {
@@ -65,6 +65,20 @@ impl TlsProtocol {
             Phase::Closing | Phase::Parting => self.core.throw_away(),
             Phase::Failing | Phase::Over => {}
         }
+    }
+
+    /// The handshake came to nothing. Whoever waits for it need not wait until the peer has heard.
+    fn failed(&mut self, error: TlsError) {
+        self.core.fail(error.into_io(true));
+        let waiter = self.handshake.as_mut().and_then(|it| it.waiter.take());
+        if let (Some(waiter), Some(error)) = (waiter, self.core.failure()) {
+            let _ = waiter.set_result(Err(error));
+        }
+    }
+
+    /// Whether what comes is of any use still.
+    fn listens(&self) -> bool {
+        !matches!(self.core.phase(), Phase::Failing | Phase::Over)
     }
 
     /// The handshake is done.
@@ -109,19 +123,23 @@ impl Protocol for TlsProtocol {
     }
 
     fn data_received(&mut self, data: &[u8]) {
-        self.core.take_in(data);
-        self.go_on();
+        if self.listens() {
+            self.core.take_in(data);
+            self.go_on();
+        }
     }
 
     fn data_handed_over(&mut self, data: Vec<u8>) {
-        self.core.take_over(data);
-        self.go_on();
+        if self.listens() {
+            self.core.take_over(data);
+            self.go_on();
+        }
     }
 
     fn eof_received(&mut self) -> bool {
         self.core.note_eof();
         match self.core.phase() {
-            Phase::Handshaking => self.core.fail(TlsError::HandshakeCutOff.into_io(true)),
+            Phase::Handshaking => self.failed(TlsError::HandshakeCutOff),
             Phase::Failing => self.core.part(),
             _ => self.go_on(),
         }
