@@ -96,7 +96,7 @@ impl TlsClientBuilder {
     pub fn build(self) -> io::Result<TlsClientContext> {
         let recipe = Recipe {
             roots: match self.roots {
-                Some(path) => Roots::These(engine::read_certificates(&path)?),
+                Some(path) => Roots::read(&path)?,
                 None => Roots::Default,
             },
             identity: match self.identity {
@@ -240,7 +240,7 @@ impl TlsServerBuilder {
     fn config(&self) -> io::Result<Arc<ServerConfig>> {
         let recipe = Recipe {
             roots: match &self.client_roots {
-                Some(path) => Roots::These(engine::read_certificates(path)?),
+                Some(path) => Roots::read(path)?,
                 None => Roots::Default,
             },
             identity: Some(Identity::read(&self.cert, &self.key)?),

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, RootCertStore,
     ServerConfig, ServerConnection,
@@ -166,7 +167,6 @@ impl Engine {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recipe {
     pub(super) roots: Roots,
-    /// Our certificate with those behind it, and its key.
     pub(super) identity: Option<Identity>,
     pub(super) alpn: Vec<Vec<u8>>,
 }
@@ -177,42 +177,53 @@ pub(super) enum Roots {
     /// A client trusts whom the system trusts; a server asks nobody for a certificate.
     #[default]
     Default,
-    These(Vec<CertificateDer<'static>>),
+    These(Arc<RootCertStore>),
 }
 
-/// A certificate with its key.
-#[derive(Debug)]
-pub(super) struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
-
-impl Clone for Identity {
-    fn clone(&self) -> Self {
-        Self {
-            chain: self.chain.clone(),
-            key: self.key.clone_key(),
-        }
+impl Roots {
+    /// Those in a PEM file.
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        let roots = root_store(read_certificates(path)?);
+        let roots = roots.map_err(|error| named(path, &error.to_string()))?;
+        Ok(Self::These(roots.into()))
     }
 }
+
+/// A certificate with those behind it, and its key.
+#[derive(Clone, Debug)]
+pub(super) struct Identity(Arc<CertifiedKey>);
 
 impl Identity {
     /// Reads both from PEM files.
     pub(super) fn read(cert: &Path, key: &Path) -> io::Result<Self> {
-        Ok(Self {
-            chain: read_certificates(cert)?,
-            key: PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?,
-        })
+        let chain = read_certificates(cert)?;
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error))?;
+        let pair = CertifiedKey::from_der(chain, secret, &provider());
+        let pair = pair.map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                let cert = cert.display();
+                let message = format!("the key is not the one of the certificate in {cert}");
+                named(key, &message)
+            }
+            rustls::Error::InvalidCertificate(error) => {
+                named(cert, &format!("this is no certificate: {error}"))
+            }
+            error => named(key, &error.to_string()),
+        })?;
+        Ok(Self(Arc::new(pair)))
+    }
+
+    fn resolver(self) -> Arc<SingleCertAndKey> {
+        Arc::new(self.0.into())
     }
 }
 
 /// The certificates in a PEM file, one at least.
-pub(super) fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| unreadable(path, &error))?;
+    let certificates = read.map_err(|error| unreadable(path, error))?;
     if certificates.is_empty() {
-        let message = format!("{}: there is no certificate in it", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        return Err(named(path, "there is no certificate in it"));
     }
     Ok(certificates)
 }
@@ -220,10 +231,10 @@ pub(super) fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'s
 /// A client by this recipe.
 pub(super) fn client_config(recipe: Recipe) -> io::Result<ClientConfig> {
     let roots = match recipe.roots {
-        Roots::Default => root_store(platform_roots()?)?,
-        Roots::These(roots) => root_store(roots)?,
+        Roots::Default => root_store(platform_roots()?)?.into(),
+        Roots::These(roots) => roots,
     };
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider())
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(io::Error::other)?;
     let builder = ClientConfig::builder_with_provider(provider())
@@ -232,9 +243,7 @@ pub(super) fn client_config(recipe: Recipe) -> io::Result<ClientConfig> {
         .with_webpki_verifier(verifier);
     let mut config = match recipe.identity {
         None => builder.with_no_client_auth(),
-        Some(Identity { chain, key }) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(misconfigured)?,
+        Some(identity) => builder.with_client_cert_resolver(identity.resolver()),
     };
     config.alpn_protocols = recipe.alpn;
     Ok(config)
@@ -248,20 +257,17 @@ pub(super) fn server_config(recipe: Recipe) -> io::Result<ServerConfig> {
     let builder = match recipe.roots {
         Roots::Default => builder.with_no_client_auth(),
         Roots::These(roots) => {
-            let roots = root_store(roots)?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
                 .build()
                 .map_err(io::Error::other)?;
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let Some(Identity { chain, key }) = recipe.identity else {
+    let Some(identity) = recipe.identity else {
         let message = "a server needs a certificate";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(misconfigured)?;
+    let mut config = builder.with_cert_resolver(identity.resolver());
     config.alpn_protocols = recipe.alpn;
     Ok(config)
 }
@@ -294,24 +300,29 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn misconfigured(error: rustls::Error) -> io::Error {
-    let message = match &error {
-        rustls::Error::InconsistentKeys(_) => {
-            "the key is not the one of the certificate".to_owned()
-        }
-        error => error.to_string(),
-    };
-    io::Error::new(io::ErrorKind::InvalidInput, message)
+    io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
 }
 
-fn unreadable(path: &Path, error: &rustls::pki_types::pem::Error) -> io::Error {
-    use rustls::pki_types::pem::Error;
-    let path = path.display();
+fn unreadable(path: &Path, error: pem::Error) -> io::Error {
     match error {
-        Error::Io(error) => io::Error::new(error.kind(), format!("{path}: {error}")),
-        Error::NoItemsFound => {
-            let message = format!("{path}: there is no private key in it");
-            io::Error::new(io::ErrorKind::InvalidInput, message)
+        pem::Error::Io(error) => {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         }
-        error => io::Error::new(io::ErrorKind::InvalidInput, format!("{path}: {error}")),
+        pem::Error::NoItemsFound => named(path, "there is no private key in it"),
+        pem::Error::MissingSectionEnd { end_marker } => {
+            let what = String::from_utf8_lossy(&end_marker);
+            named(path, &format!("there is no end of {what:?} in it"))
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            let line = String::from_utf8_lossy(&line);
+            named(path, &format!("{line:?} begins no section"))
+        }
+        error => named(path, &error.to_string()),
     }
+}
+
+/// What is wrong with a file.
+fn named(path: &Path, message: &str) -> io::Error {
+    let message = format!("{}: {message}", path.display());
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
