@@ -2,6 +2,7 @@
 //! process of one's own.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub(crate) mod certs;
 pub(crate) mod folder;
 pub(crate) mod own_process;
 pub(crate) mod peers;

@@ -49,14 +49,21 @@ impl Program {
 
     #[track_caller]
     pub(crate) fn start(program: impl AsRef<OsStr>, args: &[&str]) -> Self {
-        let program = program.as_ref();
-        let child = Command::new(program)
-            .args(args)
+        let mut command = Command::new(program);
+        command.args(args);
+        Self::run(command)
+    }
+
+    /// Starts what needs more than arguments.
+    #[track_caller]
+    pub(crate) fn run(mut command: Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        let mut child = child.unwrap_or_else(|error| panic!("cannot start {program:?}: {error}"));
+        let mut child = child.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut stderr = child.stderr.take().expect("a pipe");
         let (sender, lines) = channel();
@@ -78,7 +85,7 @@ impl Program {
         });
         Self {
             child,
-            name: program.to_string_lossy().into_owned(),
+            name,
             lines,
             seen: String::new(),
             stderr: Some(stderr),

@@ -14,7 +14,7 @@ use crate::process::Running;
 use crate::server::{APIS, EchoServer, echo, end, expect, expect_eof};
 
 /// Bytes that do not repeat soon.
-fn payload(size: usize) -> Vec<u8> {
+pub(crate) fn payload(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -69,7 +69,7 @@ fn an_asyncio_client_that_reads_late_and_slowly_gets_all() {
 
 /// Runs a program that copies stdin to the server and the server to stdout, with both in files.
 #[track_caller]
-fn pipe_through(mut command: Command, bytes: &[u8]) {
+pub(crate) fn pipe_through(mut command: Command, bytes: &[u8]) {
     let mut input = scratch_file();
     input.write_all(bytes).unwrap();
     input.seek(SeekFrom::Start(0)).unwrap();

@@ -33,7 +33,7 @@ fn run(arguments: &[&str]) -> Output {
 
 /// Runs it and expects one line on stderr and nothing on stdout.
 #[track_caller]
-fn refused(arguments: &[&str], code: i32) -> String {
+pub(crate) fn refused(arguments: &[&str], code: i32) -> String {
     let output = run(arguments);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
@@ -131,6 +131,9 @@ fn help_and_version_are_answers_and_no_errors() {
         "--host",
         "--port",
         "--unix",
+        "--tls-cert",
+        "--tls-key",
+        "--tls-client-ca",
         "--api",
         "--limit",
         "--backlog",

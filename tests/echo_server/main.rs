@@ -13,4 +13,5 @@ mod server;
 #[cfg(target_os = "linux")]
 mod serving;
 mod signals;
+mod tls;
 mod unix;

@@ -104,7 +104,6 @@ impl EchoServer {
     }
 
     /// What it has logged so far.
-    #[cfg(target_os = "linux")]
     pub(crate) fn log(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
