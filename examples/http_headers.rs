@@ -1,26 +1,32 @@
 //! Prints the header lines of a web page: a client for a protocol of lines.
 //!
 //! ```text
-//! cargo run --example http_headers -- http://example.com/path/page.html
+//! cargo run --example http_headers -- https://example.com/path/page.html
 //! ```
+//!
+//! The variable `SSL_CERT_FILE` names whom to trust instead of those whom the system trusts.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 
 use std::{env, io, process};
 
 use evloop::open_connection;
 
-async fn print_http_headers(host: &str, port: u16, query: &[u8]) -> io::Result<()> {
-    let (mut reader, writer) = open_connection((host, port)).await?;
-    writer.write(query);
+async fn print_http_headers(url: Url<'_>) -> io::Result<()> {
+    let (mut reader, writer) = open_connection((url.host, url.port))
+        .ssl(url.scheme == "https")
+        .await?;
+    writer.write(url.query);
     loop {
         let line = reader.readline().await?;
         // A byte of latin-1 is the character of the same number.
         let line: String = line.into_iter().map(char::from).collect();
         match line.trim_end() {
-            "" => break, // The end of the header, or of everything: the body is ignored.
+            "" => break, // The end of the header, or of everything.
             line => println!("HTTP header> {line}"),
         }
     }
+    // Ignore the body, but not how it ends: over TLS it can be told whether something is missing.
+    while !reader.read(64 * 1024).await?.is_empty() {}
     writer.close();
     writer.wait_closed().await
 }
@@ -31,25 +37,32 @@ fn main() {
         [url] => url.to_str().ok_or("it is not UTF-8").and_then(parse),
         _ => Err("one is wanted"),
     };
-    let (host, port, query) = parsed.unwrap_or_else(|error| {
-        eprintln!("bad URL: {error}\nusage: http_headers http://HOST[:PORT][/PATH][?QUERY]");
+    let url = parsed.unwrap_or_else(|error| {
+        eprintln!("bad URL: {error}\nusage: http_headers http[s]://HOST[:PORT][/PATH][?QUERY]");
         process::exit(2)
     });
-    let outcome = evloop::run(print_http_headers(host, port, &query));
+    let outcome = evloop::run(print_http_headers(url));
     if let Err(error) = outcome.and_then(|outcome| outcome) {
         eprintln!("http_headers: {error}");
         process::exit(1);
     }
 }
 
-/// The host, the port, and the request in latin-1.
-fn parse(url: &str) -> Result<(&str, u16, Vec<u8>), &'static str> {
+struct Url<'a> {
+    scheme: &'static str,
+    host: &'a str,
+    port: u16,
+    /// The whole request, in latin-1.
+    query: Vec<u8>,
+}
+
+fn parse(url: &str) -> Result<Url<'_>, &'static str> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => (),
-        "https" => return Err("https needs TLS, which is not there yet"),
-        _ => return Err("it does not begin with http://"),
-    }
+    let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
+        "http" => ("http", "80"),
+        "https" => ("https", "443"),
+        _ => return Err("it does not begin with http:// or https://"),
+    };
     if rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("it has a space or a control character");
     }
@@ -61,7 +74,7 @@ fn parse(url: &str) -> Result<(&str, u16, Vec<u8>), &'static str> {
         Some((host, port)) if !port.ends_with(']') => (host, port),
         _ => (place, ""),
     };
-    let port = if port.is_empty() { "80" } else { port };
+    let port = if port.is_empty() { default_port } else { port };
     let port = port.parse().map_err(|_| "its port is not one")?;
     let slash = if path.starts_with('/') { "" } else { "/" };
     let query = format!("HEAD {slash}{path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
@@ -72,5 +85,10 @@ fn parse(url: &str) -> Result<(&str, u16, Vec<u8>), &'static str> {
         None => Some(host).filter(|host| !host.contains(':')),
     };
     let host = host.filter(|host| !host.is_empty());
-    Ok((host.ok_or("it has no host")?, port, query))
+    Ok(Url {
+        scheme,
+        host: host.ok_or("it has no host")?,
+        port,
+        query,
+    })
 }

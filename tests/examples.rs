@@ -1,17 +1,21 @@
 //! The programs in `examples/`, run as a user runs them, and everything they print.
 
 mod common;
+#[cfg(feature = "tls")]
+#[path = "examples/http_headers.rs"]
+mod http_headers;
+#[cfg(feature = "tls")]
+#[path = "examples/tls.rs"]
+mod tls;
 
-use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
 use common::Peer;
 use common::folder::Folder;
 use common::peers::require;
-use common::program::{Ended, Program, good};
+use common::program::{Program, good};
 
 const CLIENTS: [&str; 2] = ["tcp_echo_client", "tcp_echo_client_protocol"];
 const SERVERS: [&str; 2] = ["tcp_echo_server", "tcp_echo_server_protocol"];
@@ -149,11 +153,6 @@ fn arguments_that_make_no_sense_give_the_usage() {
         ("proxy", &["0"]),
         ("proxy", &["0", "127.0.0.1"]),
         ("proxy", &["none", "127.0.0.1:1"]),
-        ("http_headers", &[]),
-        (
-            "http_headers",
-            &["http://127.0.0.1:1/", "http://127.0.0.1:1/"],
-        ),
     ];
     for (name, args) in echo_clients.into_iter().chain(servers).chain(more) {
         let ended = Program::example(name, args).wait();
@@ -254,170 +253,6 @@ fn asyncio_talks_to_an_echo_server() {
     }
 }
 
-// ---------------------------------------------------------------- http_headers
-
-/// Answers one request with these bytes, and gives the request.
-fn answer(listener: TcpListener, answer: &'static [u8]) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let peer = Peer::accept(&listener);
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            request.extend(peer.receive(1));
-        }
-        peer.send(answer);
-        peer.finish();
-        peer.receive_all();
-        request
-    })
-}
-
-fn listener() -> (TcpListener, u16) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    (listener, port)
-}
-
-#[test]
-fn http_headers_sends_what_the_url_says() {
-    for (url, path) in [
-        ("http://127.0.0.1:{}", "/"),
-        ("http://127.0.0.1:{}/", "/"),
-        ("HTTP://127.0.0.1:{}/a/b.html#below", "/a/b.html"),
-        ("http://127.0.0.1:{}/a?q=1&r=a:b/c", "/a?q=1&r=a:b/c"),
-        ("http://127.0.0.1:{}?q=http://x", "/?q=http://x"),
-        ("http://me:secret@127.0.0.1:{}/who", "/who"),
-        ("http://127.0.0.1:{}/gr\u{fc}n", "/gr\u{fc}n"),
-    ] {
-        let (listener, port) = listener();
-        let server = answer(listener, b"HTTP/1.0 200 OK\r\n\r\n");
-        let url = url.replace("{}", &port.to_string());
-        let ended = Program::example("http_headers", &[&url]).wait();
-        assert_eq!(ended, good("HTTP header> HTTP/1.0 200 OK\n"), "{url}");
-        let request = server.join().expect("a request");
-        let request: String = request.into_iter().map(char::from).collect();
-        let expected = format!("HEAD {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
-        assert_eq!(request, expected, "{url}");
-    }
-}
-
-#[test]
-fn http_headers_knows_ipv6_literals() {
-    // A machine may lack the family; nothing can be tested there.
-    let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
-        return;
-    };
-    let port = listener.local_addr().expect("an address").port();
-    let server = answer(listener, b"HTTP/1.0 200 OK\r\n\r\n");
-    let ended = Program::example("http_headers", &[&format!("http://[::1]:{port}/x")]).wait();
-    assert_eq!(ended, good("HTTP header> HTTP/1.0 200 OK\n"));
-    let request = server.join().expect("a request");
-    assert_eq!(request, b"HEAD /x HTTP/1.0\r\nHost: [::1]\r\n\r\n");
-}
-
-#[test]
-fn http_headers_prints_the_header_and_nothing_of_the_body() {
-    let (listener, port) = listener();
-    let server = answer(
-        listener,
-        b"HTTP/1.0 200 OK\r\nX-Name: Gr\xfc\xdfe \t \r\nX-Empty:\r\nNo-Return: 1\n\r\nbody\r\n",
-    );
-    let ended = Program::example("http_headers", &[&format!("http://127.0.0.1:{port}/")]).wait();
-    let expected = "HTTP header> HTTP/1.0 200 OK\nHTTP header> X-Name: Grüße\n\
-                    HTTP header> X-Empty:\nHTTP header> No-Return: 1\n";
-    assert_eq!(ended, good(expected));
-    server.join().expect("a request");
-}
-
-#[test]
-fn http_headers_refuses_what_is_no_http_url() {
-    for (url, why) in [
-        ("", "does not begin with http://"),
-        ("example.com", "does not begin with http://"),
-        ("ftp://example.com/", "does not begin with http://"),
-        ("https://example.com/", "TLS"),
-        ("http://", "no host"),
-        ("http://:80/", "no host"),
-        ("http://[]:80/", "no host"),
-        ("http://[::1:80/", "no host"),
-        ("http://::1/", "no host"),
-        ("http://127.0.0.1:65536/", "port"),
-        ("http://127.0.0.1:http/", "port"),
-        ("http://127.0.0.1/a b", "space"),
-        ("http://127.0.0.1/\r\nX-Evil:1", "control"),
-        ("http://127.0.0.1/ж", "latin-1"),
-    ] {
-        let ended = Program::example("http_headers", &[url]).wait();
-        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{url}");
-        assert!(ended.stderr.contains(why), "{url}: {}", ended.stderr);
-        assert!(ended.stderr.contains("usage: http_headers"), "{url}");
-    }
-}
-
-#[test]
-fn http_headers_says_where_nobody_answers() {
-    let ended = Program::example("http_headers", &["http://127.0.0.1:1/"]).wait();
-    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
-    assert!(ended.stderr.contains("127.0.0.1:1"), "{ended:?}");
-}
-
-#[test]
-fn http_headers_reads_from_pythons_web_server() {
-    if !require("python3", "python3") {
-        return;
-    }
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("http_headers");
-    fs::create_dir_all(&folder).expect("a folder");
-    fs::write(folder.join("page.html"), "<p>Hello</p>").expect("a file");
-    let folder = folder.to_str().expect("a path in UTF-8");
-    let mut server = Program::start(
-        "python3",
-        &[
-            "-u",
-            "-m",
-            "http.server",
-            "0",
-            "--bind",
-            "127.0.0.1",
-            "--directory",
-            folder,
-        ],
-    );
-    let line = server.line();
-    let port = line.split(' ').nth(5).unwrap_or_default();
-    let address: SocketAddr = format!("127.0.0.1:{port}").parse().expect(&line);
-
-    for (path, status) in [
-        ("/page.html?q=1", "200 OK"),
-        ("/none", "404 File not found"),
-    ] {
-        // What another client gets, but for the time of day.
-        let peer = Peer::connect(address);
-        peer.send(format!("HEAD {path} HTTP/1.0\r\n\r\n").as_bytes());
-        let header = String::from_utf8(peer.receive_all()).expect("a header");
-        let lines = header.lines().filter(|line| !line.is_empty());
-        let expected: Vec<_> = lines.map(|line| format!("HTTP header> {line}")).collect();
-        assert_eq!(expected[0], format!("HTTP header> HTTP/1.0 {status}"));
-
-        let url = format!("http://127.0.0.1:{port}{path}");
-        let ended = Program::example("http_headers", &[&url]).wait();
-        let Ended {
-            code,
-            stdout,
-            stderr,
-        } = ended;
-        assert_eq!((code, &*stderr), (Some(0), ""), "{path}");
-        let lines: Vec<_> = stdout.lines().collect();
-        let is_date = |line: &str| line.starts_with("HTTP header> Date: ");
-        assert_eq!(lines.len(), expected.len(), "{path}: {stdout}");
-        for (line, expected) in lines.iter().zip(&expected) {
-            assert!(
-                *line == expected || is_date(line) && is_date(expected),
-                "{path}: {stdout}"
-            );
-        }
-    }
-}
-
 // ---------------------------------------------------------------- chat
 
 /// A client of the chat that has been let in.
@@ -508,6 +343,12 @@ fn ctrl_c_ends_chat_in_front_of_a_full_house() {
 }
 
 // ---------------------------------------------------------------- proxy
+
+fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    (listener, port)
+}
 
 const MEBIBYTE: usize = 1024 * 1024;
 
