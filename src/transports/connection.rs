@@ -341,13 +341,11 @@ impl Connection {
     /// A call of the protocol has failed, and with it the connection.
     fn fatal(&self, handle: &LoopHandle, method: &'static str, fault: Fault) {
         let message = format!("Fatal error: protocol.{method}() call failed.");
-        // A fault in `connection_lost` is not what ended the connection.
-        let reason = self.core().given_reason();
-        let reason = reason.unwrap_or(CloseReason::HandlerFailed);
-        let context = ExceptionContext::new(message).subject(reason);
-        self.report(handle, context, &fault);
-        let error = Arc::new(io::Error::other(fault));
-        self.core().lose(CloseReason::HandlerFailed, Some(error));
+        let error = Arc::new(io::Error::other(fault.clone()));
+        self.core().lose_failed(error, |reason| {
+            let context = ExceptionContext::new(message).subject(reason);
+            self.report(handle, context, &fault);
+        });
     }
 
     /// Tells the protocol about its buffer; a panic is reported, and the connection goes on.

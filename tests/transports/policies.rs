@@ -425,6 +425,84 @@ fn a_protocol_that_panics_is_the_reason_also_in_the_report() {
     });
 }
 
+/// Whoever reads the report may end the connection: it has its cause by then.
+#[test]
+fn an_exception_handler_that_aborts_does_not_replace_the_cause() {
+    run(async {
+        let trace = Trace::default();
+        let said = trace.clone();
+        let handle = get_running_loop().unwrap();
+        handle.set_exception_handler(move |_, context: &ExceptionContext| {
+            said.say(format!("report {:?}", context.get::<CloseReason>()));
+            context.get::<Transport>().unwrap().abort();
+        });
+        let probe = Probe::new(&trace).doing(|call, _| {
+            assert!(!matches!(call, Call::Data(_)), "expected by this test");
+        });
+        let (transport, peer) = connected(probe).await;
+        peer.send(b"!");
+        trace.until("lost Other").await;
+        let expected = ["made", "data !", "report Some(HandlerFailed)", "lost Other"];
+        assert_eq!(trace, expected);
+        let reason = transport.get_extra_info(ClosedBecause);
+        assert_eq!(reason, Some(CloseReason::HandlerFailed));
+    });
+}
+
+/// An end in good order that the same call began is no reason; one that is past stays.
+#[test]
+fn a_protocol_that_closes_and_panics_has_failed() {
+    run(async {
+        type End = fn(&Transport);
+        let close_with_bytes_unsent: End = |transport| {
+            block(transport);
+            transport.close();
+        };
+        let cases: [(&str, End, &str, CloseReason); 5] = [
+            (
+                "data",
+                close_with_bytes_unsent,
+                "lost Other",
+                CloseReason::HandlerFailed,
+            ),
+            // As in asyncio, an end that is on its way already is told as it began.
+            ("data", Transport::close, "lost", CloseReason::HandlerFailed),
+            ("data", Transport::abort, "lost", CloseReason::Aborted),
+            ("eof", Transport::close, "lost", CloseReason::HandlerFailed),
+            ("lost", Transport::close, "lost", CloseReason::PeerEof),
+        ];
+        for (at, end, lost, reason) in cases {
+            let trace = Trace::default();
+            report_reasons(&trace);
+            let probe = Probe::new(&trace).doing(move |call, transport| {
+                let name = match call {
+                    Call::Data(_) => "data",
+                    Call::Eof => "eof",
+                    Call::Lost(_) => "lost",
+                    _ => "",
+                };
+                if name == at {
+                    end(transport);
+                    panic!("expected by this test");
+                }
+            });
+            let (transport, peer) = connected(probe).await;
+            peer.send(b"!");
+            trace.until("data !").await;
+            if at != "data" {
+                peer.finish();
+            }
+            trace.until(&format!("report {:?}", Some(reason))).await;
+            trace.until(lost).await;
+            assert_eq!(
+                transport.get_extra_info(ClosedBecause),
+                Some(reason),
+                "{at}"
+            );
+        }
+    });
+}
+
 /// A handler that hands the policy's error on has not ended the connection.
 #[test]
 fn the_report_has_the_reason_of_the_connection() {
