@@ -348,18 +348,20 @@ impl Connection {
         });
     }
 
-    /// Tells the protocol about its buffer; a panic is reported, and the connection goes on.
+    /// Tells the protocol about its buffer; a panic is reported, and the connection goes on. A
+    /// protocol that cannot even be told has missed what it has to know.
     fn call_forgiving(
         &self,
         handle: &LoopHandle,
         method: &'static str,
         f: impl FnOnce(&mut dyn Protocol),
     ) {
-        if let Some(Err(fault)) = self.enter(handle, f) {
-            let message = format!("protocol.{method}() failed");
-            self.report(handle, ExceptionContext::new(message), &fault);
-            if matches!(fault, Fault::Borrowed) {
-                self.core().lose(CloseReason::Aborted, None);
+        match self.enter(handle, f) {
+            None | Some(Ok(())) => {}
+            Some(Err(fault @ Fault::Borrowed)) => self.fatal(handle, method, fault),
+            Some(Err(fault)) => {
+                let message = format!("protocol.{method}() failed");
+                self.report(handle, ExceptionContext::new(message), &fault);
             }
         }
     }
