@@ -62,7 +62,7 @@ impl Connection {
         if !core.is_lost() {
             core.set_made();
             handle.enqueue(core.id(), Entry::Made);
-            core.look_again();
+            core.begin_vigil();
         }
     }
 

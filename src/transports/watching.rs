@@ -13,6 +13,12 @@ use crate::transports::close_reason::CloseReason;
 use crate::transports::core::Core;
 
 impl Core {
+    /// The connection begins, perhaps after others of the same turn have taken their time.
+    pub(super) fn begin_vigil(&self) {
+        self.watch_active();
+        self.look_again();
+    }
+
     /// Bytes have come, or are welcome again.
     #[inline]
     pub(super) fn watch_active(&self) {

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::iter::repeat_n;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evloop::{
     CloseReason, ClosedBecause, CreateServer, EventLoop, ExceptionContext, Server, ShutdownPhase,
@@ -67,6 +67,37 @@ fn a_connection_on_which_nothing_happens_is_ended() {
         let because = "because Some(IdleTimeout), told Some(IdleTimeout)";
         trace.until(because).await;
         assert_eq!(trace, ["made", "lost TimedOut", because]);
+    });
+}
+
+/// Its time begins with it, and not with the turn in which others came before it.
+#[test]
+fn what_others_take_at_their_beginning_is_not_idle_time_of_the_next() {
+    run(async {
+        let trace = Trace::default();
+        let lives = Rc::new(RefCell::new(Vec::new()));
+        let (said, all) = (trace.clone(), Rc::clone(&lives));
+        let mut n = 0;
+        let factory = move || {
+            if n == 0 {
+                // Both are accepted in one turn, and this is long.
+                std::thread::sleep(2 * SHORT);
+            }
+            n += 1;
+            let (began, all) = (Instant::now(), Rc::clone(&all));
+            Probe::new(&said).doing(move |call, _| {
+                if let Call::Lost(_) = call {
+                    all.borrow_mut().push(began.elapsed());
+                }
+            })
+        };
+        let server = create_server(factory, ANYWHERE).idle_timeout(SHORT);
+        let server = server.await.unwrap();
+        let _peers = (connect(&server), connect(&server));
+        trace.until_count("lost TimedOut", 2).await;
+        for life in &*lives.borrow() {
+            assert!(*life >= SHORT, "{lives:?}");
+        }
     });
 }
 
