@@ -131,8 +131,10 @@ macro_rules! serving_setters {
 
         /// How many bytes may wait to be sent, when the system takes no more, before the connection
         /// is ended, with [`CloseReason::WriteBufferFull`](crate::CloseReason); any number by
-        /// default. Whoever awaits `drain`, or heeds `pause_writing`, never comes near it. Ours
-        /// alone.
+        /// default. Whoever awaits `drain` before each write has at most the high mark (64 KiB
+        /// unless set) and that write waiting, whoever heeds `pause_writing` the high mark and what
+        /// one step writes: give more than that, and only those who heed nothing come to the end of
+        /// it. Ours alone.
         pub fn max_write_buffer(mut self, bytes: usize) -> Self {
             self.$($serving).+.terms.policies.max_write_buffer = Some(bytes);
             self

@@ -223,6 +223,35 @@ fn whoever_lets_too_much_wait_loses_the_connection() {
     });
 }
 
+/// What waits at most is the high mark and one write.
+#[test]
+fn whoever_drains_has_room_enough_with_the_high_mark_and_one_write() {
+    const HIGH: usize = 64 * 1024;
+    const WRITE: usize = 128 * 1024;
+    run(async {
+        let trace = Trace::default();
+        let said = trace.clone();
+        let handler = move |_reader: StreamReader, writer: StreamWriter| {
+            let said = said.clone();
+            async move {
+                assert_eq!(writer.transport().get_write_buffer_limits().1, HIGH);
+                for _ in 0..MORE_THAN_FITS / WRITE {
+                    writer.write(vec![b'-'; WRITE]);
+                    writer.drain().await?;
+                }
+                said.say("all is written");
+                io::Result::Ok(())
+            }
+        };
+        let server = start_server(handler, ANYWHERE).max_write_buffer(HIGH + WRITE);
+        let server = server.await.unwrap();
+        let peer = connect(&server);
+        let received = in_thread(move || peer.receive_all());
+        assert_eq!(received.await.len(), MORE_THAN_FITS);
+        assert!(trace.has("all is written"));
+    });
+}
+
 /// However it is written, nothing is kept for a connection that is over, and nothing said.
 #[test]
 fn one_write_that_is_too_much_is_the_end_at_once() {
