@@ -116,8 +116,10 @@ impl Connection {
                 protocol.connection_lost(error);
             });
         }
-        drop(self.core().take_stream());
-        handle.descriptor_freed();
+        if let Some(stream) = self.core().take_stream() {
+            drop(stream);
+            handle.descriptor_freed();
+        }
         let entry = handle.remove(self.core().id());
         let protocol = self.take_protocol();
         if let Some(owner) = self.owner.take() {
