@@ -267,8 +267,12 @@ fn a_connect_that_hangs_can_be_cancelled_and_waited_for_again() {
 fn a_refused_connect_names_the_address() {
     run(async {
         let handle = get_running_loop().unwrap();
-        let (listener, address) = listener();
-        drop(listener);
+        // Bound and not listening: nobody else gets the port.
+        let kept = unconnected();
+        SockRef::from(&kept)
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let address = kept.local_addr().unwrap();
         let error = handle.sock_connect(&unconnected(), address).await;
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);

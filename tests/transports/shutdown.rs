@@ -29,6 +29,10 @@ struct Served {
 
 impl Served {
     async fn new() -> Self {
+        Self::at("127.0.0.1").await
+    }
+
+    async fn at(host: &str) -> Self {
         let trace = Trace::default();
         let transports = Rc::new(RefCell::new(Vec::new()));
         let (said, all) = (trace.clone(), Rc::clone(&transports));
@@ -40,7 +44,7 @@ impl Served {
                 }
             })
         };
-        let server = create_server(factory, ("127.0.0.1", 0)).await.unwrap();
+        let server = create_server(factory, (host, 0)).await.unwrap();
         Self {
             server,
             trace,
@@ -143,7 +147,8 @@ fn each_connection_is_in_the_report_with_the_phase_in_which_it_ended() {
 #[test]
 fn without_a_connection_it_is_over_at_once() {
     run(async {
-        let served = Served::new().await;
+        // No other test has this address, so nobody takes the port that is given up.
+        let served = Served::at("127.0.2.3").await;
         let address = served.server.sockets()[0].as_inet().unwrap();
         let shutdown = served.server.shutdown().drain(NEVER).close(NEVER);
         let report = complete(shutdown).await;
