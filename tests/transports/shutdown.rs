@@ -224,6 +224,39 @@ fn dropped_it_leaves_connections_as_they_are_and_another_one_goes_on() {
     });
 }
 
+/// It is over, though nobody was told yet: its end is no matter of the shutdown.
+#[test]
+fn what_was_closed_just_before_it_begins_is_not_in_the_report() {
+    run(async {
+        let served = Served::new().await;
+        let (_over, transport, _) = served.client().await;
+        let (_open, _, name) = served.client().await;
+        transport.close();
+        let report = complete(served.server.shutdown()).await;
+        assert_eq!(peers(&report, ShutdownPhase::Close), [name]);
+        assert_eq!(report.connections().len(), 1, "{report}");
+        assert_eq!(served.trace.count("lost"), 2);
+    });
+}
+
+/// It ends in the turn in which the time is up, and is told so in the next.
+#[test]
+fn what_ends_between_two_phases_is_in_the_report_once() {
+    run(async {
+        let served = Served::new().await;
+        let (_peer, transport, name) = served.client().await;
+        let handle = get_running_loop().unwrap();
+        let timer = handle.call_later(SHORT, move || transport.close());
+        let shutdown = served.begin(SHORT, NEVER).await;
+        // Both times are up when the loop looks again, and the timer's was first.
+        std::thread::sleep(2 * SHORT);
+        let report = report(shutdown).await;
+        assert!(timer.when() <= handle.time());
+        assert_eq!(peers(&report, ShutdownPhase::Drain), [name]);
+        assert_eq!(report.connections().len(), 1, "{report}");
+    });
+}
+
 #[test]
 fn one_that_was_never_polled_does_nothing() {
     run(async {
