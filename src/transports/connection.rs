@@ -122,13 +122,14 @@ impl Connection {
         }
         let entry = handle.remove(self.core().id());
         let protocol = self.take_protocol();
-        if let Some(owner) = self.owner.take() {
+        let owner = self.owner.take();
+        if let Some(owner) = &owner {
             handle.enter_reporting("Exception in a waker", || owner.detach(&self.transport));
         }
         // Apart, since the last connection of a server drops the server's factory as well: a
         // second panic in one drop would end the process.
         handle.enter_quietly(|| drop(protocol));
-        handle.enter_quietly(|| drop((entry, self)));
+        handle.enter_quietly(|| drop((owner, entry, self)));
     }
 
     /// Tells the protocol what became of writing.
