@@ -111,10 +111,12 @@ macro_rules! serving_setters {
 
         /// How long a connection may go without a byte in either direction before it is ended,
         /// with [`CloseReason::IdleTimeout`](crate::CloseReason); for ever by default. Time in
-        /// which reading is paused does not count: when it is resumed, the time begins anew. A
-        /// protocol is told a `TimedOut` error in `connection_lost`, a stream's reads and drains
-        /// report it. Zero is `InvalidInput` when it is awaited. Ours alone: asyncio has no such
-        /// argument.
+        /// which reading is paused does not count: when it is resumed, the time begins anew. Time
+        /// in which we compute, or wait for something else, before we answer does count: pause
+        /// reading meanwhile, or give more than the slowest answer takes. The peer's end is no
+        /// byte. A protocol is told a `TimedOut` error in `connection_lost`, a stream's reads and
+        /// drains report it. Zero is `InvalidInput` when it is awaited. Ours alone: asyncio has no
+        /// such argument.
         pub fn idle_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.$($serving).+.terms.policies.idle_timeout = Some(timeout);
             self
@@ -131,8 +133,10 @@ macro_rules! serving_setters {
 
         /// How many bytes may wait to be sent, when the system takes no more, before the connection
         /// is ended, with [`CloseReason::WriteBufferFull`](crate::CloseReason); any number by
-        /// default. Whoever awaits `drain`, or heeds `pause_writing`, never comes near it. Ours
-        /// alone.
+        /// default. Whoever awaits `drain` before each write has at most the high mark (64 KiB
+        /// unless set) and that write waiting, whoever heeds `pause_writing` the high mark and what
+        /// one step writes: give more than that, and only those who heed nothing come to the end of
+        /// it. Ours alone.
         pub fn max_write_buffer(mut self, bytes: usize) -> Self {
             self.$($serving).+.terms.policies.max_write_buffer = Some(bytes);
             self

@@ -1,10 +1,11 @@
 //! Why a connection is over, in one word.
 //!
-//! Owns: [`CloseReason`]. Why: an error says what the
-//! system said, and many ends have no error at all; whoever runs a server wants to count them.
-//! Invariants: a connection has one reason, the first that ended it; an end that is our own policy
-//! is an error as well, which holds its reason. asyncio's counterpart: none; it has the exception
-//! of `connection_lost`, and `None` for everything that is nobody's fault.
+//! Owns: [`CloseReason`]. Why: an error says what the system said, and many ends have no error at
+//! all; whoever runs a server wants to count them. Invariants: a connection has one reason, the
+//! first that ended it, unless that was an end in good order and its handler failed before it was
+//! delivered; an end that is our own policy is an error as well, which holds its reason. asyncio's
+//! counterpart: none; it has the exception of `connection_lost`, and `None` for everything that is
+//! nobody's fault.
 
 use std::error::Error;
 use std::fmt;
@@ -40,7 +41,8 @@ pub enum CloseReason {
     TlsFailed,
     /// `abort()`.
     Aborted,
-    /// A protocol's method panicked, or the callback of a stream server failed.
+    /// A protocol's method panicked, or the protocol was borrowed when it was to be called, or the
+    /// callback of a stream server failed; also where it had closed the connection just before.
     HandlerFailed,
     /// The socket was taken out, by `detach()`.
     Detached,

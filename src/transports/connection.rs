@@ -62,7 +62,7 @@ impl Connection {
         if !core.is_lost() {
             core.set_made();
             handle.enqueue(core.id(), Entry::Made);
-            core.look_again();
+            core.begin_vigil();
         }
     }
 
@@ -116,17 +116,20 @@ impl Connection {
                 protocol.connection_lost(error);
             });
         }
-        drop(self.core().take_stream());
-        handle.descriptor_freed();
+        if let Some(stream) = self.core().take_stream() {
+            drop(stream);
+            handle.descriptor_freed();
+        }
         let entry = handle.remove(self.core().id());
         let protocol = self.take_protocol();
-        if let Some(owner) = self.owner.take() {
+        let owner = self.owner.take();
+        if let Some(owner) = &owner {
             handle.enter_reporting("Exception in a waker", || owner.detach(&self.transport));
         }
         // Apart, since the last connection of a server drops the server's factory as well: a
         // second panic in one drop would end the process.
         handle.enter_quietly(|| drop(protocol));
-        handle.enter_quietly(|| drop((entry, self)));
+        handle.enter_quietly(|| drop((owner, entry, self)));
     }
 
     /// Tells the protocol what became of writing.
@@ -341,27 +344,27 @@ impl Connection {
     /// A call of the protocol has failed, and with it the connection.
     fn fatal(&self, handle: &LoopHandle, method: &'static str, fault: Fault) {
         let message = format!("Fatal error: protocol.{method}() call failed.");
-        // A fault in `connection_lost` is not what ended the connection.
-        let reason = self.core().given_reason();
-        let reason = reason.unwrap_or(CloseReason::HandlerFailed);
-        let context = ExceptionContext::new(message).subject(reason);
-        self.report(handle, context, &fault);
-        let error = Arc::new(io::Error::other(fault));
-        self.core().lose(CloseReason::HandlerFailed, Some(error));
+        let error = Arc::new(io::Error::other(fault.clone()));
+        self.core().lose_failed(error, |reason| {
+            let context = ExceptionContext::new(message).subject(reason);
+            self.report(handle, context, &fault);
+        });
     }
 
-    /// Tells the protocol about its buffer; a panic is reported, and the connection goes on.
+    /// Tells the protocol about its buffer; a panic is reported, and the connection goes on. A
+    /// protocol that cannot even be told has missed what it has to know.
     fn call_forgiving(
         &self,
         handle: &LoopHandle,
         method: &'static str,
         f: impl FnOnce(&mut dyn Protocol),
     ) {
-        if let Some(Err(fault)) = self.enter(handle, f) {
-            let message = format!("protocol.{method}() failed");
-            self.report(handle, ExceptionContext::new(message), &fault);
-            if matches!(fault, Fault::Borrowed) {
-                self.core().lose(CloseReason::Aborted, None);
+        match self.enter(handle, f) {
+            None | Some(Ok(())) => {}
+            Some(Err(fault @ Fault::Borrowed)) => self.fatal(handle, method, fault),
+            Some(Err(fault)) => {
+                let message = format!("protocol.{method}() failed");
+                self.report(handle, ExceptionContext::new(message), &fault);
             }
         }
     }

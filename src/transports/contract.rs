@@ -483,7 +483,7 @@ impl Transport {
         self.core().waiting()
     }
 
-    /// What is known about the connection; still answered after its end. Mirrors
+    /// What is known about the connection; after its end, what was known before. Mirrors
     /// `Transport.get_extra_info`, with types for names: [`PeerName`](crate::PeerName),
     /// [`SockName`](crate::SockName).
     pub fn get_extra_info<K: ExtraInfo>(&self, key: K) -> Option<K::Value> {

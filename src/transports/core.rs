@@ -140,10 +140,32 @@ impl Core {
         }
     }
 
-    /// Closes because whoever handled it has failed. A handler that fails drops its writer, which
-    /// closes in good order: until the end is delivered, the failure is the better reason.
+    /// Closes because whoever handled it has failed.
     pub(crate) fn close_failed(&self) {
         self.close_for(CloseReason::HandlerFailed);
+        self.blame_handler();
+    }
+
+    /// Ends it at once because a call of its protocol has failed. `report` is given the reason when
+    /// that is settled, so nothing that its reader does replaces it; and before `connection_lost` is
+    /// queued, so what its reader queues comes first, as in asyncio.
+    pub(crate) fn lose_failed(&self, error: Arc<io::Error>, report: impl FnOnce(CloseReason)) {
+        let life = self.life.get();
+        self.life.set(life.lose());
+        let ends = self.life.get() != life;
+        if ends {
+            self.settle_loss(CloseReason::HandlerFailed, Some(error));
+        }
+        self.blame_handler();
+        report(self.reason.get().unwrap_or(CloseReason::HandlerFailed));
+        if ends {
+            self.announce_loss();
+        }
+    }
+
+    /// A handler that fails may have closed before: by dropping its writer it always has. Until the
+    /// end is delivered, the failure is a better reason than an end in good order.
+    fn blame_handler(&self) {
         let in_good_order = matches!(
             self.reason.get(),
             Some(CloseReason::Closed | CloseReason::PeerEof)
@@ -197,6 +219,11 @@ impl Core {
 
     /// The life has just become `Ending`: `connection_lost` is an entry of its own in the queue.
     pub(super) fn queue_lost(&self, reason: CloseReason, error: Option<Arc<io::Error>>) {
+        self.settle_loss(reason, error);
+        self.announce_loss();
+    }
+
+    fn settle_loss(&self, reason: CloseReason, error: Option<Arc<io::Error>>) {
         self.look_no_more();
         self.notices.set([None; 2]);
         self.passed_on.set(Part::NONE);
@@ -209,6 +236,9 @@ impl Core {
             socket.unsent.reclaim()
         });
         self.spares().give(unsent);
+    }
+
+    fn announce_loss(&self) {
         self.enqueue(Entry::Lost);
         self.end_loan();
     }

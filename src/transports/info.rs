@@ -22,7 +22,9 @@ impl ExtraInfo for PeerName {
 
 /// The address of our end. asyncio's key `sockname`.
 ///
-/// It is asked for at its first use, unless the listener was bound to one address.
+/// It is asked for at its first use, unless the listener was bound to one address. So after the end
+/// of the connection nothing is said, if nobody has asked before: ask in `connection_lost` at the
+/// latest. asyncio asks for each connection when it begins.
 #[derive(Clone, Copy, Debug)]
 pub struct SockName;
 

@@ -136,9 +136,11 @@ impl Core {
         if self.write.get() != write {
             self.shut_down_write();
         }
-        if life == Life::Flushing && !self.say_goodbye() {
+        if self.life.get() == Life::Flushing && !self.say_goodbye() {
             return;
         }
+        // Asked anew: what was done may have failed, which is an end of its own.
+        let life = self.life.get();
         self.life.set(life.flushed());
         if self.life.get() != life {
             self.queue_lost(self.reason.get().unwrap_or(CloseReason::Closed), None);

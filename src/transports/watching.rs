@@ -13,6 +13,12 @@ use crate::transports::close_reason::CloseReason;
 use crate::transports::core::Core;
 
 impl Core {
+    /// The connection begins, perhaps after others of the same turn have taken their time.
+    pub(super) fn begin_vigil(&self) {
+        self.watch_active();
+        self.look_again();
+    }
+
     /// Bytes have come, or are welcome again.
     #[inline]
     pub(super) fn watch_active(&self) {
@@ -108,5 +114,104 @@ impl Core {
 
     fn break_off(&self, reason: CloseReason) {
         self.lose(reason, Some(Arc::new(reason.into_error())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event_loop::EventLoop;
+    use crate::sys::{Address, Readiness, Stream};
+    use crate::transports::policies::Policies;
+
+    /// A socket of which nothing is asked.
+    struct Untouched;
+
+    impl Stream for Untouched {
+        fn read(&self, _: &mut [u8]) -> io::Result<usize> {
+            unreachable!()
+        }
+
+        fn read_behind(&self, _: &mut Vec<u8>) -> io::Result<usize> {
+            unreachable!()
+        }
+
+        fn write(&self, _: &[u8]) -> io::Result<usize> {
+            unreachable!()
+        }
+
+        fn shutdown_write(&self) -> io::Result<()> {
+            unreachable!()
+        }
+
+        fn finish_connect(&self) -> io::Result<Option<Address>> {
+            unreachable!()
+        }
+
+        fn take_error(&self) -> io::Result<()> {
+            unreachable!()
+        }
+
+        fn local_address(&self) -> io::Result<Address> {
+            unreachable!()
+        }
+
+        fn short_read_drains(&self) -> bool {
+            unreachable!()
+        }
+    }
+
+    /// A connection that may be idle for a minute.
+    fn watched(event_loop: &EventLoop) -> Core {
+        let policies = Policies {
+            idle_timeout: Some(Duration::from_secs(60)),
+            ..Policies::default()
+        };
+        let core = Core::new(
+            event_loop.downgrade(),
+            event_loop.reserve(),
+            Box::new(Untouched),
+            (SocketAddr::from(([127, 0, 0, 1], 9)).into(), None),
+            Readiness::default(),
+            policies,
+        );
+        core.begin_vigil();
+        core
+    }
+
+    #[test]
+    fn bytes_do_not_move_the_timer() {
+        let event_loop = EventLoop::new().unwrap();
+        let core = watched(&event_loop);
+        let vigil = core.vigil.as_ref().unwrap();
+        let timer = vigil.timer.get().unwrap();
+        let deadline = vigil.deadline();
+        // The clock is seen to go on.
+        sleep(Duration::from_millis(1));
+        core.watch_active();
+        core.watch_sent(1, false);
+        assert!(vigil.deadline() > deadline);
+        assert_eq!(vigil.timer.get(), Some(timer));
+    }
+
+    #[test]
+    fn whatever_ends_a_connection_takes_its_timer_back() {
+        let event_loop = EventLoop::new().unwrap();
+        let endings: [fn(&Core); 4] = [
+            Core::close,
+            |core| core.abort(CloseReason::Aborted),
+            |core| core.fail(io::ErrorKind::ConnectionReset.into()),
+            |core| core.break_off(CloseReason::WriteTimeout),
+        ];
+        for end in endings {
+            let core = watched(&event_loop);
+            end(&core);
+            assert!(core.vigil.as_ref().unwrap().timer.get().is_none());
+        }
     }
 }

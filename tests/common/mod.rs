@@ -11,13 +11,13 @@ pub(crate) mod trace;
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// How long a test waits for something that does come: only a broken one waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,6 +88,15 @@ pub(crate) fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
     (listener, address)
+}
+
+/// A port on which nobody listens, kept from others as long as the socket lives.
+pub(crate) fn refusing() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
 
 /// The other end of a connection: a blocking socket, every call of which has a limit.

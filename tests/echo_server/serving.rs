@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use crate::common::peers;
 use crate::common::wait_for;
@@ -144,13 +145,12 @@ fn starved_of_descriptors_it_makes_a_few_system_calls_a_second_and_its_connectio
         let traced = Traced::start(&name, limit, &trace, &["--api", api], 1);
         let first = traced.server.connect();
         echo(&first, b"hello");
-        let clients: Vec<TcpStream> = (0..100)
-            .map(|_| {
-                let client = traced.server.connect();
-                (&client).write_all(b"hello").unwrap();
-                client
-            })
-            .collect();
+        let connect = || {
+            let client = traced.server.connect();
+            (&client).write_all(b"hello").unwrap();
+            client
+        };
+        let mut clients: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
         let failures = |calls: &[String]| -> Vec<usize> {
             let calls = calls.iter().enumerate();
             let failed = calls.filter(|(_, call)| call.contains("EMFILE"));
@@ -160,6 +160,7 @@ fn starved_of_descriptors_it_makes_a_few_system_calls_a_second_and_its_connectio
             (!failures(&traced.calls()).is_empty()).then_some(())
         });
         const ECHOES: usize = 20;
+        const KNOCKS: usize = 20;
         for _ in 0..ECHOES {
             echo(&first, b"undisturbed");
         }
@@ -172,6 +173,17 @@ fn starved_of_descriptors_it_makes_a_few_system_calls_a_second_and_its_connectio
         let attempts = &failures(&calls)[before..];
         let quiet = &calls[attempts[0]..attempts[2]];
         assert!(quiet.len() <= 8, "{api}: {quiet:#?}");
+
+        // Whoever knocks meanwhile wakes it, and is no reason to try: the second is.
+        let (before, began) = (failures(&traced.calls()).len(), Instant::now());
+        for _ in 0..KNOCKS {
+            let calls = traced.calls().len();
+            clients.push(connect());
+            wait_for("the event", || (traced.calls().len() > calls).then_some(()));
+        }
+        let attempts = failures(&traced.calls()).len() - before;
+        let seconds = began.elapsed().as_secs_f64().ceil() as usize;
+        assert!(attempts <= seconds, "{api}: {attempts} in {seconds} s");
 
         // Those who go make room for as many, and nobody was told twice.
         let waiting = clients.iter().rev();

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use evloop::{
 };
 use futures::executor::block_on;
 use futures::future::join;
+use futures::poll;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::{Trace, deadline};
@@ -232,6 +234,57 @@ fn a_cancelled_connect_can_be_repeated() {
     });
 }
 
+/// Fills the listener's queue: who has a place in it, and one whose connect hangs.
+#[cfg(target_os = "linux")]
+async fn fill(listener: &TcpListener) -> (Vec<TcpStream>, TcpStream) {
+    let handle = get_running_loop().unwrap();
+    SockRef::from(listener).listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    loop {
+        let client = unconnected();
+        let connect = handle.sock_connect(&client, address);
+        match timeout(Duration::from_millis(200), connect).await {
+            Ok(outcome) => outcome.unwrap(),
+            Err(_) => return (queued, client),
+        }
+        queued.push(client);
+    }
+}
+
+/// The system calls a socket hung up that was never connected. That is no answer to its connect.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_socket_that_was_watched_before_its_connect_waits_for_its_answer() {
+    run(async {
+        let handle = get_running_loop().unwrap();
+        let (listener, address) = listener();
+        let (queued, hanging) = fill(&listener).await;
+        // Nobody stands in line before the one that this is about.
+        drop(hanging);
+        let client = unconnected();
+        let calls = Rc::new(Cell::new(0));
+        let count = Rc::clone(&calls);
+        let call = move || count.set(count.get() + 1);
+        handle.add_writer(&client, call).unwrap();
+        while calls.get() == 0 {
+            turn().await;
+        }
+        {
+            let mut connect = pin!(handle.sock_connect(&client, address));
+            for _ in 0..5 {
+                assert!(poll!(&mut connect).is_pending());
+                turn().await;
+            }
+            for _ in &queued {
+                handle.sock_accept(&listener).await.unwrap();
+            }
+            connect.await.unwrap();
+        }
+        assert_eq!(client.peer_addr().unwrap(), address);
+    });
+}
+
 /// Where the listener's queue is full a connect hangs, and goes on when there is room.
 #[test]
 #[cfg(target_os = "linux")]
@@ -239,17 +292,7 @@ fn a_connect_that_hangs_can_be_cancelled_and_waited_for_again() {
     run(async {
         let handle = get_running_loop().unwrap();
         let (listener, address) = listener();
-        SockRef::from(&listener).listen(0).unwrap();
-        let mut queued = Vec::new();
-        let hanging = loop {
-            let client = unconnected();
-            let connect = handle.sock_connect(&client, address);
-            match timeout(Duration::from_millis(200), connect).await {
-                Ok(outcome) => outcome.unwrap(),
-                Err(_) => break client,
-            }
-            queued.push(client);
-        };
+        let (queued, hanging) = fill(&listener).await;
         assert!(!handle.remove_writer(&hanging));
         let (outcome, ()) = join(handle.sock_connect(&hanging, address), async {
             // Room for it, which the system's next try finds.
@@ -267,8 +310,12 @@ fn a_connect_that_hangs_can_be_cancelled_and_waited_for_again() {
 fn a_refused_connect_names_the_address() {
     run(async {
         let handle = get_running_loop().unwrap();
-        let (listener, address) = listener();
-        drop(listener);
+        // Bound and not listening: nobody else gets the port.
+        let kept = unconnected();
+        SockRef::from(&kept)
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let address = kept.local_addr().unwrap();
         let error = handle.sock_connect(&unconnected(), address).await;
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);

@@ -4,7 +4,7 @@ use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
-use evloop::{PeerName, SockName, Transport};
+use evloop::{CloseReason, ClosedBecause, PeerName, SockName, Transport};
 
 use crate::common::own_process;
 use crate::common::trace::Trace;
@@ -146,9 +146,16 @@ fn write_eof_inside_each_callback_ends_writing_only() {
 
 #[test]
 fn each_pair_of_endings_delivers_connection_lost_once() {
-    let endings: [fn(&Transport); 3] = [Transport::close, Transport::abort, write_eof];
-    for first in endings {
-        for second in endings {
+    type Ending = (fn(&Transport), Option<CloseReason>);
+    let endings: [Ending; 3] = [
+        (Transport::close, Some(CloseReason::Closed)),
+        (Transport::abort, Some(CloseReason::Aborted)),
+        // No end by itself: what comes next is.
+        (write_eof, None),
+    ];
+    for (first, reason) in endings {
+        for (second, next) in endings {
+            let reason = reason.or(next).unwrap_or(CloseReason::PeerEof);
             run(async {
                 let trace = Trace::default();
                 let (transport, peer) = connected(Probe::new(&trace)).await;
@@ -163,9 +170,29 @@ fn each_pair_of_endings_delivers_connection_lost_once() {
                 assert_eq!(trace.count("lost"), 1, "{trace:?}");
                 assert_eq!(trace.lines().last().unwrap(), "lost");
                 assert_eq!(peer.receive_all(), b"");
+                assert_eq!(transport.get_extra_info(ClosedBecause), Some(reason));
             });
         }
     }
+}
+
+#[test]
+fn an_abort_of_a_connection_that_has_broken_leaves_it_its_cause() {
+    run(async {
+        let trace = Trace::default();
+        let (transport, peer) = connected(Probe::new(&trace)).await;
+        peer.reset();
+        // Sent at once, and no turn passes: its end is known, and not yet told.
+        while !transport.is_closing() {
+            transport.write(&[b'-'; 128 * 1024]);
+        }
+        transport.abort();
+        trace.until("lost ConnectionReset").await;
+        turns(3).await;
+        assert_eq!(trace, ["made", "lost ConnectionReset"]);
+        let reason = transport.get_extra_info(ClosedBecause);
+        assert_eq!(reason, Some(CloseReason::Reset));
+    });
 }
 
 #[test]

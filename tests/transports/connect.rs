@@ -2,7 +2,7 @@
 
 use std::future::IntoFuture;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use evloop::{
     Endpoint, EndpointError, NoRunningLoop, PeerName, SockName, create_connection, create_server,
@@ -12,20 +12,24 @@ use socket2::{Domain, Socket, Type};
 
 use crate::common::own_process::{self, descriptors, held};
 use crate::common::trace::Trace;
-use crate::common::{Peer, listener, run, turns};
+use crate::common::{Peer, listener, refusing, run, turns};
 use crate::probe::Probe;
 
 pub(crate) fn quiet() -> Probe {
     Probe::new(&Trace::default())
 }
 
-/// A port on which nobody listens, kept from others as long as the socket lives.
-pub(crate) fn refusing() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
+/// A port on which nobody listens, neither at 127.0.0.1 nor at 127.0.0.2.
+pub(crate) fn both_refusing() -> (Socket, SocketAddr, Socket, SocketAddr) {
+    for _ in 0..100 {
+        let (first, address) = refusing();
+        let second = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let other = SocketAddr::from(([127, 0, 0, 2], address.port()));
+        if second.bind(&other.into()).is_ok() {
+            return (first, address, second, other);
+        }
+    }
+    panic!("every port is somebody's at 127.0.0.2");
 }
 
 /// A listener whose queue is full, so that a connect to it stays on its way.
@@ -166,13 +170,13 @@ fn no_host_is_invalid_input_in_asyncio_s_words() {
 #[test]
 fn a_host_without_an_address_does_not_hide_the_next_one() {
     run(async {
-        let (listener, address) = listener();
+        let (listener, address, _other, _) = both_refusing();
+        listener.listen(1).unwrap();
         let hosts = |last| (["does-not-exist.invalid", last], address.port());
         let (transport, _) = create_connection(quiet, hosts("127.0.0.1")).await.unwrap();
         let name = transport.get_extra_info(PeerName).unwrap();
         assert_eq!(name.as_inet(), Some(address));
         transport.close();
-        drop(listener);
         let error = create_connection(quiet, hosts("127.0.0.2"))
             .await
             .map(drop)
@@ -190,14 +194,8 @@ fn a_host_without_an_address_does_not_hide_the_next_one() {
 #[test]
 fn several_addresses_are_tried_one_after_the_other() {
     run(async {
-        let listener = TcpListener::bind(("127.0.0.2", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let endpoint = (["127.0.0.1", "127.0.0.2"], port);
-        let (transport, _) = create_connection(quiet, endpoint).await.unwrap();
-        let name = transport.get_extra_info(PeerName).unwrap();
-        assert_eq!(name.as_inet(), Some(listener.local_addr().unwrap()));
-        transport.close();
-        drop(listener);
+        let (_first, _, second, answering) = both_refusing();
+        let endpoint = (["127.0.0.1", "127.0.0.2"], answering.port());
         let error = create_connection(quiet, endpoint)
             .await
             .map(drop)
@@ -210,6 +208,10 @@ fn several_addresses_are_tried_one_after_the_other() {
             EndpointError::Several(errors) => assert_eq!(errors.len(), 2),
             other => panic!("{other:?}"),
         }
+        second.listen(1).unwrap();
+        let (transport, _) = create_connection(quiet, endpoint).await.unwrap();
+        let name = transport.get_extra_info(PeerName).unwrap();
+        assert_eq!(name.as_inet(), Some(answering));
     });
 }
 

@@ -4,7 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use evloop::{PanicError, Protocol, Transport, create_connection, create_server, get_running_loop};
+use evloop::{
+    CloseReason, ClosedBecause, PanicError, Protocol, Transport, create_connection, create_server,
+    get_running_loop,
+};
 
 use crate::common::trace::Trace;
 use crate::common::{Peer, in_thread, listener, run, turns};
@@ -234,6 +237,19 @@ fn a_client_s_factory_that_panics_panics_in_the_caller_and_leaves_nothing() {
     });
 }
 
+struct Quiet(Trace);
+
+impl Protocol for Quiet {
+    fn data_received(&mut self, _: &[u8]) {
+        self.0.say("data");
+    }
+
+    fn connection_lost(&mut self, exc: Option<Arc<std::io::Error>>) {
+        self.0
+            .say(format!("lost {:?}", exc.map(|error| error.kind())));
+    }
+}
+
 /// What a protocol must never be: borrowed while its owner waits.
 #[allow(
     clippy::await_holding_refcell_ref,
@@ -241,16 +257,6 @@ fn a_client_s_factory_that_panics_panics_in_the_caller_and_leaves_nothing() {
 )]
 #[test]
 fn a_protocol_found_borrowed_is_reported_with_the_rule_and_aborted() {
-    struct Quiet(Trace);
-    impl Protocol for Quiet {
-        fn data_received(&mut self, _: &[u8]) {
-            self.0.say("data");
-        }
-        fn connection_lost(&mut self, exc: Option<Arc<std::io::Error>>) {
-            self.0
-                .say(format!("lost {:?}", exc.map(|error| error.kind())));
-        }
-    }
     run(async {
         let others = Trace::default();
         let (_other, echoing) = connected(Probe::new(&others).named("other ")).await;
@@ -273,4 +279,44 @@ fn a_protocol_found_borrowed_is_reported_with_the_rule_and_aborted() {
         assert_eq!(in_thread(move || peer.receive_all()).await, b"");
         assert_others_go_on(&echoing, &others).await;
     });
+}
+
+/// As above, when it is to be told of its buffer: whoever missed that would wait for ever.
+#[allow(
+    clippy::await_holding_refcell_ref,
+    reason = "the mistake that this test makes on purpose"
+)]
+#[test]
+fn a_protocol_found_borrowed_when_writing_is_to_pause_or_to_resume_has_failed() {
+    for method in ["pause_writing", "resume_writing"] {
+        run(async move {
+            let (listener, address) = listener();
+            let trace = Trace::default();
+            let quiet = Quiet(trace.clone());
+            let (transport, protocol) = create_connection(|| quiet, address).await.unwrap();
+            let peer = Peer::accept(&listener);
+            let said = trace.clone();
+            let handle = get_running_loop().unwrap();
+            handle.set_exception_handler(move |_, context| {
+                let message = context.message();
+                said.say(format!("{message} {:?}", context.get::<CloseReason>()));
+            });
+            block(&transport);
+            transport.set_write_buffer_limits(0, None).unwrap();
+            if method == "resume_writing" {
+                turns(1).await;
+                let received = in_thread(move || peer.receive_all_or_error());
+                drop(handle.create_task(received));
+            }
+            let report =
+                format!("Fatal error: protocol.{method}() call failed. Some(HandlerFailed)");
+            let held = protocol.borrow_mut();
+            trace.until(&report).await;
+            drop(held);
+            trace.until("lost Some(Other)").await;
+            assert_eq!(trace.lines(), [&report, "lost Some(Other)"]);
+            let reason = transport.get_extra_info(ClosedBecause);
+            assert_eq!(reason, Some(CloseReason::HandlerFailed));
+        });
+    }
 }

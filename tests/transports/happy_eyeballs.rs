@@ -14,8 +14,8 @@ use evloop::{
 };
 
 use crate::common::own_process::{self, BLACK_HOLES, NO_ROUTE, descriptors, held};
-use crate::common::{Peer, listener, run, turns, within};
-use crate::connect::{full, quiet, refusing};
+use crate::common::{Peer, listener, refusing, run, turns, within};
+use crate::connect::{full, quiet};
 use crate::names::Script;
 
 const DELAY: Duration = Duration::from_millis(50);

@@ -6,8 +6,8 @@ use std::net::TcpListener;
 use evloop::{Endpoint, EndpointError, SockName, create_connection, open_connection};
 
 use crate::common::own_process::{self, descriptors};
-use crate::common::{Peer, listener, run};
-use crate::connect::{quiet, refusing};
+use crate::common::{Peer, listener, refusing, run};
+use crate::connect::{both_refusing, quiet};
 
 #[test]
 fn the_connection_comes_from_the_local_address() {
@@ -92,7 +92,7 @@ fn each_failure_of_each_local_address_is_told() {
     run(async {
         let (_taken, taken) = refusing();
         let other = TcpListener::bind(("127.0.0.5", taken.port())).unwrap();
-        let (_socket, refused) = refusing();
+        let (_first, refused, _second, _) = both_refusing();
         let hosts: Endpoint = (["127.0.0.1", "127.0.0.2"], refused.port()).into();
         let locals: Endpoint = (["127.0.0.1", "127.0.0.5"], taken.port()).into();
         let connecting = create_connection(quiet, hosts.clone()).local_addr(locals.clone());

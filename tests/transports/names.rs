@@ -13,8 +13,8 @@ use evloop::{
     get_running_loop, netdb, open_connection, start_server,
 };
 
-use crate::common::{Peer, listener, run, turns, within};
-use crate::connect::{quiet, refusing};
+use crate::common::{Peer, listener, refusing, run, turns, within};
+use crate::connect::quiet;
 
 /// Answers as it was told to, and remembers what it was asked.
 #[derive(Clone, Default)]

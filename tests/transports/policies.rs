@@ -1,16 +1,17 @@
 //! What a server demands of its connections, and the one word for why a connection is over.
 
 use std::cell::RefCell;
+use std::future::IntoFuture;
 use std::io::{self, ErrorKind, Read};
 use std::iter::repeat_n;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evloop::{
-    CloseReason, ClosedBecause, CreateServer, EventLoop, ExceptionContext, Server, ShutdownPhase,
-    StreamReader, StreamWriter, Transport, create_server, create_unix_server, get_running_loop,
-    sleep, start_server, start_unix_server,
+    Address, CloseReason, ClosedBecause, ConnectionEnd, CreateServer, EventLoop, ExceptionContext,
+    ReadError, Server, ShutdownPhase, StreamReader, StreamWriter, Transport, create_server,
+    create_unix_server, get_running_loop, sleep, start_server, start_unix_server,
 };
 
 use crate::common::folder::Folder;
@@ -70,6 +71,37 @@ fn a_connection_on_which_nothing_happens_is_ended() {
     });
 }
 
+/// Its time begins with it, and not with the turn in which others came before it.
+#[test]
+fn what_others_take_at_their_beginning_is_not_idle_time_of_the_next() {
+    run(async {
+        let trace = Trace::default();
+        let lives = Rc::new(RefCell::new(Vec::new()));
+        let (said, all) = (trace.clone(), Rc::clone(&lives));
+        let mut n = 0;
+        let factory = move || {
+            if n == 0 {
+                // Both are accepted in one turn, and this is long.
+                std::thread::sleep(2 * SHORT);
+            }
+            n += 1;
+            let (began, all) = (Instant::now(), Rc::clone(&all));
+            Probe::new(&said).doing(move |call, _| {
+                if let Call::Lost(_) = call {
+                    all.borrow_mut().push(began.elapsed());
+                }
+            })
+        };
+        let server = create_server(factory, ANYWHERE).idle_timeout(SHORT);
+        let server = server.await.unwrap();
+        let _peers = (connect(&server), connect(&server));
+        trace.until_count("lost TimedOut", 2).await;
+        for life in &*lives.borrow() {
+            assert!(*life >= SHORT, "{lives:?}");
+        }
+    });
+}
+
 /// The peer may have spoken meanwhile, and it is we who do not listen.
 #[test]
 fn time_in_which_reading_is_paused_is_not_idle() {
@@ -123,6 +155,34 @@ fn a_peer_that_takes_nothing_for_too_long_is_left() {
     });
 }
 
+/// No event tells of the little that it takes: the system has to be asked.
+#[test]
+fn a_peer_that_is_slow_but_takes_something_is_waited_for() {
+    const PAUSE: Duration = Duration::from_millis(20);
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    run(async {
+        let trace = Trace::default();
+        let write_much = |call: &Call<'_>, transport: &Transport| {
+            if let Call::Made = call {
+                transport.write(vec![b'-'; MORE_THAN_FITS]);
+            }
+        };
+        let (server, _) = watched(&trace, |server| server.write_timeout(TIMEOUT), write_much).await;
+        let peer = connect(&server);
+        let peer = in_thread(move || {
+            let began = Instant::now();
+            while began.elapsed() < 5 * TIMEOUT {
+                peer.receive(64 * 1024);
+                std::thread::sleep(PAUSE);
+            }
+            peer
+        });
+        let peer = peer.await;
+        assert_eq!(trace, ["made", "pause"]);
+        drop(peer);
+    });
+}
+
 /// Also when it was closed, and waits only for what is left.
 #[test]
 fn a_closing_connection_has_its_write_timeout_too() {
@@ -143,6 +203,28 @@ fn a_closing_connection_has_its_write_timeout_too() {
         let peer = connect(&server);
         trace
             .until("because Some(WriteTimeout), told Some(WriteTimeout)")
+            .await;
+        drop(peer);
+    });
+}
+
+/// Nobody listens to it any more, so it is of no account that reading is paused.
+#[test]
+fn a_closing_connection_is_idle_though_its_reading_was_paused() {
+    run(async {
+        let trace = Trace::default();
+        let pause_and_close = |call: &Call<'_>, transport: &Transport| {
+            if let Call::Made = call {
+                transport.pause_reading();
+                transport.write(vec![b'-'; MORE_THAN_FITS]);
+                transport.close();
+            }
+        };
+        let (server, _) =
+            watched(&trace, |server| server.idle_timeout(SHORT), pause_and_close).await;
+        let peer = connect(&server);
+        trace
+            .until("because Some(IdleTimeout), told Some(IdleTimeout)")
             .await;
         drop(peer);
     });
@@ -189,6 +271,35 @@ fn whoever_lets_too_much_wait_loses_the_connection() {
         trace.until(because).await;
         assert!(trace.lines().contains(&"lost ConnectionAborted".to_owned()));
         drop(peer);
+    });
+}
+
+/// What waits at most is the high mark and one write.
+#[test]
+fn whoever_drains_has_room_enough_with_the_high_mark_and_one_write() {
+    const HIGH: usize = 64 * 1024;
+    const WRITE: usize = 128 * 1024;
+    run(async {
+        let trace = Trace::default();
+        let said = trace.clone();
+        let handler = move |_reader: StreamReader, writer: StreamWriter| {
+            let said = said.clone();
+            async move {
+                assert_eq!(writer.transport().get_write_buffer_limits().1, HIGH);
+                for _ in 0..MORE_THAN_FITS / WRITE {
+                    writer.write(vec![b'-'; WRITE]);
+                    writer.drain().await?;
+                }
+                said.say("all is written");
+                io::Result::Ok(())
+            }
+        };
+        let server = start_server(handler, ANYWHERE).max_write_buffer(HIGH + WRITE);
+        let server = server.await.unwrap();
+        let peer = connect(&server);
+        let received = in_thread(move || peer.receive_all());
+        assert_eq!(received.await.len(), MORE_THAN_FITS);
+        assert!(trace.has("all is written"));
     });
 }
 
@@ -271,6 +382,58 @@ fn a_stream_s_reads_and_drains_report_the_policy() {
             "closed IdleTimeout",
         ];
         assert_eq!(trace, expected);
+    });
+}
+
+#[test]
+fn every_read_that_waits_is_told_the_policy() {
+    run(async {
+        let trace = Trace::default();
+        let (mut n, inner) = (0, trace.clone());
+        let handler = move |mut reader: StreamReader, writer: StreamWriter| {
+            n += 1;
+            let (which, trace) = (n, inner.clone());
+            async move {
+                let _open = writer;
+                let whole = match which {
+                    1 => reader.readexactly(1).await,
+                    2 => reader.readline().await,
+                    3 => reader.readuntil(b"--").await,
+                    _ => reader.read(usize::MAX).await.map_err(ReadError::Io),
+                };
+                let Err(ReadError::Io(error)) = whole else {
+                    panic!("{whole:?}");
+                };
+                trace.say(format!("{which} {:?}", CloseReason::of(&error)));
+            }
+        };
+        let server = start_server(handler, ANYWHERE).idle_timeout(SHORT);
+        let server = server.await.unwrap();
+        for which in 1..=4 {
+            let _peer = connect(&server);
+            trace.until(&format!("{which} Some(IdleTimeout)")).await;
+        }
+    });
+}
+
+#[test]
+fn a_drain_that_waits_is_told_the_policy() {
+    run(async {
+        let trace = Trace::default();
+        let inner = trace.clone();
+        let handler = move |_reader: StreamReader, writer: StreamWriter| {
+            let trace = inner.clone();
+            async move {
+                writer.write(vec![b'-'; MORE_THAN_FITS]);
+                let error = writer.drain().await.unwrap_err();
+                trace.say(format!("drain {:?}", CloseReason::of(&error)));
+            }
+        };
+        let server = start_server(handler, ANYWHERE).write_timeout(SHORT);
+        let server = server.await.unwrap();
+        let peer = connect(&server);
+        trace.until("drain Some(WriteTimeout)").await;
+        drop(peer);
     });
 }
 
@@ -400,6 +563,31 @@ fn a_failed_handler_is_the_reason_also_in_the_report() {
     });
 }
 
+/// What happens when a connection is over is not what has ended it.
+#[test]
+fn a_handler_that_fails_after_the_end_is_not_the_reason() {
+    run(async {
+        let trace = Trace::default();
+        report_reasons(&trace);
+        let kept = Rc::new(RefCell::new(None));
+        let inner = Rc::clone(&kept);
+        let handler = move |_reader: StreamReader, writer: StreamWriter| {
+            *inner.borrow_mut() = Some(writer.transport().clone());
+            async move {
+                writer.close();
+                writer.wait_closed().await?;
+                Err::<(), _>(io::Error::other("expected by this test"))
+            }
+        };
+        let server = start_server(handler, ANYWHERE).await.unwrap();
+        let _peer = connect(&server);
+        trace.until("report Some(Closed)").await;
+        let transport: Transport = kept.borrow_mut().take().unwrap();
+        let reason = transport.get_extra_info(ClosedBecause);
+        assert_eq!(reason, Some(CloseReason::Closed));
+    });
+}
+
 fn report_reasons(trace: &Trace) {
     let trace = trace.clone();
     let handle = get_running_loop().unwrap();
@@ -422,6 +610,84 @@ fn a_protocol_that_panics_is_the_reason_also_in_the_report() {
         turns(2).await;
         let reason = transport.get_extra_info(ClosedBecause);
         assert_eq!(reason, Some(CloseReason::HandlerFailed));
+    });
+}
+
+/// Whoever reads the report may end the connection: it has its cause by then.
+#[test]
+fn an_exception_handler_that_aborts_does_not_replace_the_cause() {
+    run(async {
+        let trace = Trace::default();
+        let said = trace.clone();
+        let handle = get_running_loop().unwrap();
+        handle.set_exception_handler(move |_, context: &ExceptionContext| {
+            said.say(format!("report {:?}", context.get::<CloseReason>()));
+            context.get::<Transport>().unwrap().abort();
+        });
+        let probe = Probe::new(&trace).doing(|call, _| {
+            assert!(!matches!(call, Call::Data(_)), "expected by this test");
+        });
+        let (transport, peer) = connected(probe).await;
+        peer.send(b"!");
+        trace.until("lost Other").await;
+        let expected = ["made", "data !", "report Some(HandlerFailed)", "lost Other"];
+        assert_eq!(trace, expected);
+        let reason = transport.get_extra_info(ClosedBecause);
+        assert_eq!(reason, Some(CloseReason::HandlerFailed));
+    });
+}
+
+/// An end in good order that the same call began is no reason; one that is past stays.
+#[test]
+fn a_protocol_that_closes_and_panics_has_failed() {
+    run(async {
+        type End = fn(&Transport);
+        let close_with_bytes_unsent: End = |transport| {
+            block(transport);
+            transport.close();
+        };
+        let cases: [(&str, End, &str, CloseReason); 5] = [
+            (
+                "data",
+                close_with_bytes_unsent,
+                "lost Other",
+                CloseReason::HandlerFailed,
+            ),
+            // As in asyncio, an end that is on its way already is told as it began.
+            ("data", Transport::close, "lost", CloseReason::HandlerFailed),
+            ("data", Transport::abort, "lost", CloseReason::Aborted),
+            ("eof", Transport::close, "lost", CloseReason::HandlerFailed),
+            ("lost", Transport::close, "lost", CloseReason::PeerEof),
+        ];
+        for (at, end, lost, reason) in cases {
+            let trace = Trace::default();
+            report_reasons(&trace);
+            let probe = Probe::new(&trace).doing(move |call, transport| {
+                let name = match call {
+                    Call::Data(_) => "data",
+                    Call::Eof => "eof",
+                    Call::Lost(_) => "lost",
+                    _ => "",
+                };
+                if name == at {
+                    end(transport);
+                    panic!("expected by this test");
+                }
+            });
+            let (transport, peer) = connected(probe).await;
+            peer.send(b"!");
+            trace.until("data !").await;
+            if at != "data" {
+                peer.finish();
+            }
+            trace.until(&format!("report {:?}", Some(reason))).await;
+            trace.until(lost).await;
+            assert_eq!(
+                transport.get_extra_info(ClosedBecause),
+                Some(reason),
+                "{at}"
+            );
+        }
     });
 }
 
@@ -483,9 +749,61 @@ fn a_shutdown_tells_the_reason_of_each_end() {
         let report = server.shutdown().close(SHORT).await.unwrap();
         let reasons = |phase| {
             let ends = report.ended_in(phase);
-            ends.map(evloop::ConnectionEnd::reason).collect::<Vec<_>>()
+            ends.map(ConnectionEnd::reason).collect::<Vec<_>>()
         };
         assert_eq!(reasons(ShutdownPhase::Close), [Some(CloseReason::Closed)]);
         assert_eq!(reasons(ShutdownPhase::Abort), [Some(CloseReason::Aborted)]);
+    });
+}
+
+/// Whatever ends a connection while it is waited for.
+#[test]
+fn a_shutdown_tells_the_reason_of_each_connection_that_ended_by_itself() {
+    run(async {
+        let trace = Trace::default();
+        report_reasons(&trace);
+        let react = |call: &Call<'_>, transport: &Transport| match call {
+            Call::Data(b"flood") => transport.write(vec![b'-'; MORE_THAN_FITS]),
+            Call::Data(b"block") => transport.write(vec![b'-'; MORE_THAN_FITS / 2]),
+            Call::Data(b"panic") => panic!("expected by this test"),
+            _ => {}
+        };
+        let terms = |server: CreateServer| {
+            let server = server.idle_timeout(6 * SHORT).write_timeout(SHORT);
+            server.max_write_buffer(MORE_THAN_FITS / 2)
+        };
+        let (server, _) = watched(&trace, terms, react).await;
+        let peers: [Peer; 6] = std::array::from_fn(|_| connect(&server));
+        let names = peers.each_ref().map(|peer| peer.0.local_addr().unwrap());
+        trace.until_count("made", peers.len()).await;
+        let shutdown = server.shutdown().drain(PATIENCE).into_future();
+        let shutdown = get_running_loop().unwrap().create_task(shutdown);
+        turns(1).await;
+        let [ends, resets, floods, blocks, panics, _idle] = peers;
+        ends.finish();
+        resets.reset();
+        floods.send(b"flood");
+        blocks.send(b"block");
+        panics.send(b"panic");
+        let report = shutdown.await.unwrap().unwrap();
+        let expected = [
+            CloseReason::PeerEof,
+            CloseReason::Reset,
+            CloseReason::WriteBufferFull,
+            CloseReason::WriteTimeout,
+            CloseReason::HandlerFailed,
+            CloseReason::IdleTimeout,
+        ];
+        for (name, reason) in names.into_iter().zip(expected) {
+            let mut ends = report.ended_in(ShutdownPhase::Drain);
+            let end = ends.find(|end| end.peer().and_then(Address::as_inet) == Some(name));
+            let end = end.unwrap_or_else(|| panic!("no {reason:?} in {report}"));
+            assert_eq!(end.reason(), Some(reason), "{end}");
+            // An end in good order has no error.
+            let told = end.error().map(|error| CloseReason::of(error));
+            let expected = (reason != CloseReason::PeerEof).then_some(Some(reason));
+            assert_eq!(told, expected, "{end}");
+        }
+        assert_eq!(report.connections().len(), expected.len());
     });
 }

@@ -76,13 +76,14 @@ fn a_server_that_cannot_bind_all_its_hosts_binds_none_and_leaves_no_descriptor()
     run(async {
         let (_taken, address) = listener();
         let before = descriptors();
-        let endpoint = (["127.0.0.2", "127.0.0.1"], address.port());
+        // The first is nobody else's, so it is free afterwards.
+        let endpoint = (["127.0.2.1", "127.0.0.1"], address.port());
         let error = create_server(quiet, endpoint).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&address.to_string()), "{error}");
         create_server(quiet, address).await.unwrap_err();
         assert_eq!(descriptors(), before);
-        TcpListener::bind(("127.0.0.2", address.port())).unwrap();
+        TcpListener::bind(("127.0.2.1", address.port())).unwrap();
     });
 }
 
@@ -189,6 +190,15 @@ fn only_addresses_of_the_family_are_served() {
     });
 }
 
+/// A socket that shares this address with others, as long as none of them listens.
+#[cfg(target_os = "linux")]
+fn bound_beside(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
+}
+
 /// Two sockets may be bound to an address while neither listens: the second to begin fails.
 #[test]
 #[cfg(target_os = "linux")]
@@ -202,9 +212,9 @@ fn a_server_that_cannot_listen_on_all_its_sockets_listens_on_none() {
             .iter()
             .filter_map(Address::as_inet)
             .collect();
-        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        other.set_reuse_address(true).unwrap();
-        other.bind(&addresses[1].into()).unwrap();
+        // Keeps the port from others when the server has given it up.
+        let _kept = bound_beside(addresses[0]);
+        let other = bound_beside(addresses[1]);
         other.listen(1).unwrap();
         let error = server.start_serving().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
@@ -245,7 +255,8 @@ fn a_bound_server_accepts_from_start_serving_on() {
 #[test]
 fn a_bound_server_can_be_closed_before_it_serves() {
     run(async {
-        let server = create_server(quiet, ("127.0.0.1", 0))
+        // An address that no other test has: its port stays free.
+        let server = create_server(quiet, ("127.0.2.2", 0))
             .start_serving(false)
             .await
             .unwrap();

@@ -29,6 +29,10 @@ struct Served {
 
 impl Served {
     async fn new() -> Self {
+        Self::at("127.0.0.1").await
+    }
+
+    async fn at(host: &str) -> Self {
         let trace = Trace::default();
         let transports = Rc::new(RefCell::new(Vec::new()));
         let (said, all) = (trace.clone(), Rc::clone(&transports));
@@ -40,7 +44,7 @@ impl Served {
                 }
             })
         };
-        let server = create_server(factory, ("127.0.0.1", 0)).await.unwrap();
+        let server = create_server(factory, (host, 0)).await.unwrap();
         Self {
             server,
             trace,
@@ -143,7 +147,8 @@ fn each_connection_is_in_the_report_with_the_phase_in_which_it_ended() {
 #[test]
 fn without_a_connection_it_is_over_at_once() {
     run(async {
-        let served = Served::new().await;
+        // No other test has this address, so nobody takes the port that is given up.
+        let served = Served::at("127.0.2.3").await;
         let address = served.server.sockets()[0].as_inet().unwrap();
         let shutdown = served.server.shutdown().drain(NEVER).close(NEVER);
         let report = complete(shutdown).await;
@@ -216,6 +221,39 @@ fn dropped_it_leaves_connections_as_they_are_and_another_one_goes_on() {
         served.trace.until("data still here").await;
         let report = complete(served.server.shutdown()).await;
         assert_eq!(peers(&report, ShutdownPhase::Close), [name]);
+    });
+}
+
+/// It is over, though nobody was told yet: its end is no matter of the shutdown.
+#[test]
+fn what_was_closed_just_before_it_begins_is_not_in_the_report() {
+    run(async {
+        let served = Served::new().await;
+        let (_over, transport, _) = served.client().await;
+        let (_open, _, name) = served.client().await;
+        transport.close();
+        let report = complete(served.server.shutdown()).await;
+        assert_eq!(peers(&report, ShutdownPhase::Close), [name]);
+        assert_eq!(report.connections().len(), 1, "{report}");
+        assert_eq!(served.trace.count("lost"), 2);
+    });
+}
+
+/// It ends in the turn in which the time is up, and is told so in the next.
+#[test]
+fn what_ends_between_two_phases_is_in_the_report_once() {
+    run(async {
+        let served = Served::new().await;
+        let (_peer, transport, name) = served.client().await;
+        let handle = get_running_loop().unwrap();
+        let timer = handle.call_later(SHORT, move || transport.close());
+        let shutdown = served.begin(SHORT, NEVER).await;
+        // Both times are up when the loop looks again, and the timer's was first.
+        std::thread::sleep(2 * SHORT);
+        let report = report(shutdown).await;
+        assert!(timer.when() <= handle.time());
+        assert_eq!(peers(&report, ShutdownPhase::Drain), [name]);
+        assert_eq!(report.connections().len(), 1, "{report}");
     });
 }
 
