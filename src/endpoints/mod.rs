@@ -16,6 +16,7 @@ mod error;
 mod joining;
 mod listening;
 mod names;
+mod port;
 mod race;
 mod reserved;
 mod resolve;

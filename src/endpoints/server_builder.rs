@@ -12,6 +12,7 @@ use std::pin::Pin;
 use crate::endpoints::bound::Bound;
 use crate::endpoints::endpoint::{Endpoint, Host};
 use crate::endpoints::error::EndpointError;
+use crate::endpoints::port::{Failure, PickedPort, with_another_port};
 use crate::endpoints::resolve::{Hints, resolve_each};
 use crate::endpoints::server::Server;
 use crate::endpoints::serving::{Serving, serving_setters};
@@ -197,45 +198,30 @@ fn bind_all(
     options: &ListenOptions,
     serve: bool,
 ) -> io::Result<Vec<Bound>> {
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        match bind_once(handle, wanted, options, serve) {
-            // The port that the system picked for one address is taken on another.
-            Err((_, true)) if attempts < PORT_ATTEMPTS => {}
-            Err((error, _)) => return Err(error.into()),
-            Ok((bound, missing)) => {
-                if !missing.is_empty() {
-                    log::warn!("not served: {}", EndpointError::of(missing));
-                }
-                return Ok(bound);
-            }
-        }
+    let (bound, missing) = with_another_port(|| bind_once(handle, wanted, options, serve))?;
+    if !missing.is_empty() {
+        log::warn!("not served: {}", EndpointError::of(missing));
     }
+    Ok(bound)
 }
 
-/// One attempt, but for what the machine lacks, which is told beside it. The error says whether
-/// another port may do.
+/// One attempt, but for what the machine lacks, which is told beside it.
 fn bind_once(
     handle: &LoopHandle,
     wanted: &[Wanted],
     options: &ListenOptions,
     serve: bool,
-) -> Result<(Vec<Bound>, Vec<EndpointError>), (EndpointError, bool)> {
+) -> Result<(Vec<Bound>, Vec<EndpointError>), Failure> {
     let mut bound: Vec<Bound> = Vec::new();
-    let mut picked = None;
+    let mut port = PickedPort::default();
     let picks = wanted.iter().any(|wanted| wanted.address.port() == 0);
     let mut missing = Vec::new();
     for Wanted { address, optional } in wanted {
-        let mut address = *address;
-        let follows = address.port() == 0 && picked.is_some();
-        if address.port() == 0 {
-            address.set_port(picked.unwrap_or(0));
-        }
+        let (address, follows) = port.apply(*address);
         let address = Address::from(address);
         match Bound::new(handle, &address, options) {
             Ok(socket) => {
-                picked = picked.or_else(|| socket.address().port());
+                port.learn(socket.address().port());
                 bound.push(socket);
             }
             Err(source) if *optional && is_missing_family(&source) => {
@@ -267,9 +253,6 @@ fn is_missing_family(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
-
-/// How many ports the system may pick until one is free for every address.
-const PORT_ATTEMPTS: u32 = 16;
 
 #[cfg(test)]
 mod tests {
