@@ -40,6 +40,7 @@
 //! | descriptors and sockets of your own | [`LoopHandle::add_reader`], [`LoopHandle::sock_recv`] |
 //! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
 //! | other threads | [`ThreadsafeHandle`], [`LoopHandle::run_in_executor`], [`Executor`] |
+//! | several cores | [`LoopGroup`], [`Worker`], [`reuse_port_sockets`] |
 //! | names | [`LoopHandle::getaddrinfo`], [`LoopHandle::getnameinfo`], [`Resolver`] |
 //! | what is slow | [`LoopHandle::set_slow_callback_duration`], [`LoopMetrics`] |
 //! | what went wrong | [`ExceptionContext`], [`ReadError`], [`EndpointError`] |
@@ -56,6 +57,7 @@ compile_error!(
 
 mod endpoints;
 mod event_loop;
+mod group;
 mod runner;
 mod sansio;
 mod streams;
@@ -70,13 +72,14 @@ pub use crate::endpoints::{
     CreateUnixServer, Destination, Endpoint, EndpointError, GetAddrInfo, GetNameInfo, Sendfile,
     SendfileError, ServeForever, Server, Shutdown, ShutdownPhase, ShutdownReport, UnixEndpoint,
     connect_accepted_socket, create_connection, create_server, create_unix_connection,
-    create_unix_server, sendfile,
+    create_unix_server, reuse_port_sockets, sendfile,
 };
 pub use crate::event_loop::{
     DescriptorError, EventLoop, ExceptionContext, Executor, Handle, LoopClosed, LoopHandle,
     LoopMetrics, LoopStopped, NoRunningLoop, PanicError, ThreadsafeHandle, TimerHandle,
     get_running_loop,
 };
+pub use crate::group::{GroupError, LoopGroup, Worker};
 pub use crate::runner::run;
 #[cfg(feature = "tls")]
 pub use crate::streams::StartStreamTls;

@@ -149,6 +149,9 @@ fn arguments_that_make_no_sense_give_the_usage() {
         ("tcp_echo_server_protocol", &["--port", "many"]),
         ("chat", &["--port", "-1"]),
         ("graceful_shutdown", &["--port"]),
+        ("multi_core_echo", &["--workers"]),
+        ("multi_core_echo", &["--workers", "-1"]),
+        ("multi_core_echo", &["--hand"]),
         ("proxy", &[]),
         ("proxy", &["0"]),
         ("proxy", &["0", "127.0.0.1"]),
@@ -340,6 +343,73 @@ fn ctrl_c_ends_chat_in_front_of_a_full_house() {
     assert_eq!((one.receive_all(), two.receive_all()), (vec![], vec![]));
     let ended = server.wait();
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+}
+
+// ---------------------------------------------------------------- multi_core_echo
+
+/// A client of `multi_core_echo`, and the worker that serves it.
+fn echoed(server: &mut Program, address: SocketAddr) -> (Peer, usize) {
+    let peer = Peer::connect(address);
+    let me = peer.0.local_addr().expect("an address");
+    peer.send(b"hello");
+    assert_eq!(peer.receive(5), b"hello");
+    let line = server.line();
+    let worker = line.strip_prefix("Worker ");
+    let worker = worker.and_then(|line| line.strip_suffix(&format!(" serves {me}")));
+    let worker = worker.and_then(|number| number.parse().ok());
+    (peer, worker.unwrap_or_else(|| panic!("{line:?}")))
+}
+
+/// Ctrl+C, which closes the connections of every worker.
+fn end_of_all(mut server: Program, peers: Vec<Peer>) {
+    server.interrupt();
+    for peer in peers {
+        assert_eq!(peer.receive_all(), b"");
+    }
+    let ended = server.wait();
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    let said = ended.stdout.matches("Serving on ").count();
+    assert_eq!(said, 1, "{ended:?}");
+}
+
+/// Other systems share the port, but do not spread what comes.
+#[test]
+#[cfg(target_os = "linux")]
+fn multi_core_echo_serves_one_port_with_every_worker() {
+    let mut server = Program::example("multi_core_echo", &["--port", "0", "--workers", "2"]);
+    let address = server.serving_on();
+    let (mut peers, mut served) = (Vec::new(), [0; 2]);
+    // By a hash of the ports, so half of them come to each.
+    while served.contains(&0) {
+        let (peer, worker) = echoed(&mut server, address);
+        served[worker] += 1;
+        peers.push(peer);
+        assert!(peers.len() < 200, "none of {served:?} for one of them");
+    }
+    end_of_all(server, peers);
+}
+
+#[test]
+fn multi_core_echo_hands_connections_over_in_turn() {
+    let args = ["--hand-over", "--workers", "3", "--port", "0"];
+    let mut server = Program::example("multi_core_echo", &args);
+    let address = server.serving_on();
+    let clients = [(); 7].map(|()| echoed(&mut server, address));
+    let (peers, workers): (Vec<_>, Vec<_>) = clients.into_iter().unzip();
+    assert_eq!(workers, [0, 1, 2, 0, 1, 2, 0]);
+    // One that leaves is no more than that.
+    let mut peers = peers.into_iter();
+    let gone = peers.next().expect("there are seven");
+    gone.finish();
+    assert_eq!(gone.receive_all(), b"");
+    end_of_all(server, peers.collect());
+}
+
+#[test]
+fn multi_core_echo_refuses_a_million_workers_in_a_sentence() {
+    let ended = Program::example("multi_core_echo", &["--workers", "1000000"]).wait();
+    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""));
+    assert!(ended.stderr.contains("1000000 workers"), "{ended:?}");
 }
 
 // ---------------------------------------------------------------- proxy

@@ -26,8 +26,8 @@ pub(crate) use self::driver::{
 pub(crate) use self::error::invalid_input;
 pub use self::mio::Acceptor;
 pub(crate) use self::mio::{
-    MioDriver, Started, family_and_type, is_connected, is_nonblocking, send_file, send_to,
-    start_to_connect,
+    MioDriver, Started, bind_tcp, family_and_type, is_connected, is_nonblocking, send_file,
+    send_to, start_to_connect,
 };
 pub(crate) use self::pool::Job;
 #[cfg(test)]

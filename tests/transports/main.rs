@@ -10,6 +10,7 @@ mod connect;
 mod detach;
 mod edges;
 mod faults;
+mod group;
 mod happy_eyeballs;
 mod leaks;
 mod local_addr;

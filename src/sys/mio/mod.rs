@@ -32,6 +32,7 @@ pub use self::lent::Acceptor;
 pub(crate) use self::lent::{
     Started, family_and_type, is_connected, is_nonblocking, send_to, start_to_connect,
 };
+pub(crate) use self::tcp::bind_tcp;
 use crate::sys::address::Address;
 use crate::sys::driver::{
     ConnectFailure, Driver, Event, ListenOptions, Listener, SourceId, Stream, Wakeup, Watch,

@@ -183,7 +183,14 @@ fn finish_start(
     Ok(TcpConnection(stream))
 }
 
-pub(crate) fn bind(at: SocketAddr, how: &ListenOptions) -> io::Result<TcpListener> {
+/// A socket that belongs to no loop yet, and where it is bound.
+pub(crate) fn bind_tcp(at: SocketAddr, how: &ListenOptions) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = bind(at, how)?;
+    let address = socket.local_addr()?;
+    Ok((socket.into(), address))
+}
+
+fn bind(at: SocketAddr, how: &ListenOptions) -> io::Result<TcpListener> {
     let socket = tcp_socket(Domain::for_address(at))?;
     if how.reuse_address {
         socket.set_reuse_address(true)?;
