@@ -416,8 +416,13 @@ impl Stream for TlsStream {
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let core = &self.0;
-        if core.phase.get() != Phase::Open || !core.lower.core().may_send() {
-            return Err(io::ErrorKind::WouldBlock.into());
+        match core.phase.get() {
+            Phase::Open if core.lower.core().may_send() => {}
+            Phase::Open | Phase::Handshaking => return Err(io::ErrorKind::WouldBlock.into()),
+            // Behind a `close_notify` nothing is said. Were it kept, it would be tried for ever.
+            Phase::Closing | Phase::Parting | Phase::Failing | Phase::Over => {
+                return Ok(bytes.len());
+            }
         }
         let bytes = &bytes[..bytes.len().min(AT_ONCE)];
         core.engine.lend(|engine| engine.write(bytes));
