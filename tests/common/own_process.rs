@@ -21,6 +21,12 @@ pub(crate) fn enter_with_descriptors(name: &str, limit: usize) -> bool {
     enter_through(name, &format!("ulimit -n {limit} && exec \"$0\" \"$@\""))
 }
 
+/// The same, in a process in which this variable has this value, which has no quote in it.
+#[track_caller]
+pub(crate) fn enter_with_variable(name: &str, variable: &str, value: &str) -> bool {
+    enter_through(name, &format!("{variable}='{value}' exec \"$0\" \"$@\""))
+}
+
 /// The same, in a network of its own: [`BLACK_HOLES`] take packets and never answer, [`NO_ROUTE`]
 /// is refused by the system, and beyond that there is the loopback only. False, with a line that
 /// says so, where this machine does not allow that; where it only lacks the tools, see [`lack`].

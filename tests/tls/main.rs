@@ -3,7 +3,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[allow(dead_code, reason = "the transports' tests use the rest")]
+#[path = "../transports/probe.rs"]
+mod probe;
 
 mod support;
 
+mod arguments;
+mod endpoints;
 mod streams;
