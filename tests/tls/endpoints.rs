@@ -35,11 +35,13 @@ async fn serve(cert: &str, folder: Option<&Folder>, trace: &Trace) -> (Server, P
     let context = server_context(cert);
     let trace = trace.clone();
     let echoing = move || {
-        Probe::new(&trace).named("server ").doing(|call, transport| {
-            if let Call::Data(data) = call {
-                transport.write(data);
-            }
-        })
+        Probe::new(&trace)
+            .named("server ")
+            .doing(|call, transport| {
+                if let Call::Data(data) = call {
+                    transport.write(data);
+                }
+            })
     };
     match folder {
         None => {
@@ -120,7 +122,12 @@ fn protocols_talk_over_tls_on_tcp_and_on_a_path() {
             ours.until("lost").await;
             theirs.until("server lost").await;
             assert!(ours == ["made", "data abc", "lost"], "{ours:?}");
-            let all = ["server made", "server data abc", "server eof", "server lost"];
+            let all = [
+                "server made",
+                "server data abc",
+                "server eof",
+                "server lost",
+            ];
             assert!(theirs == all, "{theirs:?}");
             let reason = transport.get_extra_info(ClosedBecause);
             assert_eq!(reason, Some(CloseReason::Closed));
@@ -138,7 +145,10 @@ fn a_certificate_that_nobody_trusts_ends_it_before_anybody_is_told() {
             theirs.catch_reports();
             let (server, place) = serve("untrusted", folder, &theirs).await;
             let outcome = join(&place, Probe::new(&ours), client_context()).await;
-            assert_eq!(refused_certificate(outcome), CertificateError::UnknownIssuer);
+            assert_eq!(
+                refused_certificate(outcome),
+                CertificateError::UnknownIssuer
+            );
             end(server).await;
             assert!(ours == [], "{ours:?}");
             assert!(theirs == [], "no protocol, no report: {theirs:?}");
@@ -209,7 +219,10 @@ fn the_usual_context_trusts_whom_the_system_trusts() {
             if trusted {
                 outcome.unwrap().0.close();
             } else {
-                assert_eq!(refused_certificate(outcome), CertificateError::UnknownIssuer);
+                assert_eq!(
+                    refused_certificate(outcome),
+                    CertificateError::UnknownIssuer
+                );
             }
             end(server).await;
         }

@@ -7,8 +7,11 @@ mod common;
 #[path = "../transports/probe.rs"]
 mod probe;
 
+mod blocking;
 mod support;
 
 mod arguments;
+mod asyncio;
 mod endpoints;
 mod streams;
+mod upgrades;
