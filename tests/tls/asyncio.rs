@@ -15,7 +15,7 @@ use evloop::{
 use crate::blocking::{ServerPeer, client_config, served, server_config};
 use crate::common::trace::Trace;
 use crate::common::{PATIENCE, Peer, in_thread, listener, pattern, run, turns, within};
-use crate::probe::{Call, Probe};
+use crate::probe::Probe;
 use crate::support::{client_context, server_context};
 
 /// Our client and a blocking peer that is the server, after the handshake.

@@ -1,19 +1,21 @@
 //! `start_tls` as asyncio's own tests have it: of transports and of streams, on both sides.
 
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evloop::{
-    BufferedProtocol, StreamReader, StreamWriter, TlsSession, Transport, get_running_loop,
-    open_connection, start_server, timeout,
+    BufferedProtocol, StreamReader, StreamWriter, TlsError, TlsSession, Transport,
+    get_running_loop, open_connection, start_server, timeout,
 };
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::blocking::{client_config, joined, served, server_config};
 use crate::common::trace::Trace;
-use crate::common::{in_thread, pattern, run, turns, within};
+use crate::common::{Peer, in_thread, listener, pattern, run, turns, within};
 use crate::probe::{Call, Probe, connected};
 use crate::support::{client_context, server_context};
 
@@ -260,5 +262,57 @@ fn streams_go_on_encrypted_on_both_sides() {
             .await
             .unwrap();
         assert!(trace == [], "{trace:?}");
+    });
+}
+
+#[test]
+fn bytes_that_came_before_are_a_client_s_reason_to_refuse() {
+    run(async {
+        let (listener, address) = listener();
+        let (mut reader, mut writer) = open_connection(address).await.unwrap();
+        let peer = Peer::accept(&listener);
+        peer.send(b"go ahead\nan order that nobody has encrypted\n");
+        assert_eq!(reader.readline().await.unwrap(), b"go ahead\n");
+        let upgrade = writer
+            .start_tls(client_context())
+            .server_hostname("localhost");
+        let error = upgrade.await.unwrap_err();
+        assert_eq!(TlsError::of(&error), Some(&TlsError::BytesBefore(35)));
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        // Nothing was sent, and nothing is lost.
+        let line = reader.readline().await.unwrap();
+        assert_eq!(line, b"an order that nobody has encrypted\n");
+        writer.close();
+        assert_eq!(in_thread(move || peer.receive_all()).await, b"");
+    });
+}
+
+#[test]
+fn bytes_that_came_before_are_a_server_s_beginning_of_the_handshake() {
+    run(async {
+        let server = start_server(starttls, ("127.0.0.1", 0)).await.unwrap();
+        let address = server.sockets()[0].as_inet().unwrap();
+        let peer = in_thread(move || {
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut tls = ClientConnection::new(client_config(), name).unwrap();
+            // The command and the hello in one piece.
+            let mut first = b"go on\n".to_vec();
+            while tls.wants_write() {
+                tls.write_tls(&mut first).unwrap();
+            }
+            let peer = Peer::connect(address);
+            peer.send(&first);
+            assert_eq!(peer.receive(6), b"go on\n");
+            let mut peer = StreamOwned::new(tls, peer.0);
+            peer.write_all(b"encrypted\n").unwrap();
+            let mut line = Vec::new();
+            peer.read_to_end(&mut line).unwrap();
+            line
+        });
+        assert_eq!(peer.await, b"encrypted\n");
+        server.close();
+        within("the server's end", server.wait_closed())
+            .await
+            .unwrap();
     });
 }
