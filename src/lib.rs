@@ -36,6 +36,10 @@
 //! | a loop to run and stop | [`EventLoop`], [`LoopHandle`] |
 //! | bytes with `await` | [`open_connection`], [`start_server`], [`StreamReader`], [`StreamWriter`] |
 //! | bytes with callbacks | [`create_connection`], [`create_server`], [`Protocol`], [`BufferedProtocol`], [`Transport`] |
+#![cfg_attr(
+    feature = "tls",
+    doc = "| an encrypted connection | `ssl` on all of these, as in [`OpenConnection::ssl`]; [`TlsClientContext`], [`TlsServerContext`], [`StreamWriter::start_tls`], [`TlsError`] |"
+)]
 //! | a file as it is | [`sendfile()`] |
 //! | descriptors and sockets of your own | [`LoopHandle::add_reader`], [`LoopHandle::sock_recv`] |
 //! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
@@ -44,6 +48,9 @@
 //! | names | [`LoopHandle::getaddrinfo`], [`LoopHandle::getnameinfo`], [`Resolver`] |
 //! | what is slow | [`LoopHandle::set_slow_callback_duration`], [`LoopMetrics`] |
 //! | what went wrong | [`ExceptionContext`], [`ReadError`], [`EndpointError`] |
+//!
+//! TLS is the feature `tls`, on by default. `default-features = false` leaves it out, and with it all
+//! of the cryptography; a connection is the same with it and without.
 //!
 //! Names are asyncio's for asyncio's things, and mean the same. Nothing is `Send`: a loop, and
 //! all that belongs to it, stays on its thread. There is no `unsafe` in this crate.
@@ -109,6 +116,6 @@ pub use crate::transports::{
 };
 
 /// The README's example has to compile.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "tls"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
