@@ -26,7 +26,7 @@ pub struct TlsClientContext {
 impl TlsClientContext {
     /// Trusts whom the system trusts: its store of root certificates, or those that the variables
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Reads files, so make it before the loop runs, or
-    /// once.
+    /// once; [`ssl(true)`](crate::OpenConnection::ssl) does so on another thread.
     ///
     /// # Errors
     ///
@@ -115,6 +115,30 @@ impl TlsClientBuilder {
 /// Cheap to clone, `Send` and `Sync`: all clones are the same context, so one
 /// [`reload`](Self::reload) reaches the servers of all threads. A configuration of your own is an
 /// `Arc<rustls::ServerConfig>`, which goes wherever a context goes.
+///
+/// ```
+/// use evloop::{StreamReader, StreamWriter, TlsClientContext, TlsServerContext};
+/// use evloop::{open_connection, start_server};
+///
+/// async fn greet(_: StreamReader, writer: StreamWriter) -> std::io::Result<()> {
+///     writer.write(b"hello");
+///     writer.drain().await
+/// }
+///
+/// # let certs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certs");
+/// # let [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| certs.join(name));
+/// let context = TlsServerContext::from_pem_files(cert, key)?;
+/// let client = TlsClientContext::builder().root_file(ca).build()?;
+/// evloop::run(async move {
+///     let server = start_server(greet, ("127.0.0.1", 0)).ssl(context).await?;
+///     let port = server.sockets()[0].port().unwrap();
+///     let (mut reader, _writer) = open_connection(("localhost", port)).ssl(client).await?;
+///     assert_eq!(reader.read_to_end(None).await?, b"hello");
+///     server.close();
+///     server.wait_closed().await
+/// })?
+/// # ; Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct TlsServerContext {
     inner: Arc<ServerInner>,
@@ -150,12 +174,13 @@ impl TlsServerContext {
     }
 
     /// Reads the files again. Connections that there are go on as they are, new ones get what was
-    /// read. Blocks for as long as the files take.
+    /// read, and resume no session of before. Blocks for as long as the files take; any thread may
+    /// call it. asyncio has `load_cert_chain` on a context in use.
     ///
     /// # Errors
     ///
-    /// Those of [`from_pem_files`](Self::from_pem_files): then everything is as it was. `Unsupported` for a context that
-    /// was made of a configuration.
+    /// Those of [`from_pem_files`](Self::from_pem_files): then everything is as it was.
+    /// `Unsupported` for a context that was made of a configuration.
     pub fn reload(&self) -> io::Result<()> {
         let sources = self.inner.sources.as_ref();
         let sources = sources.ok_or_else(|| {

@@ -14,7 +14,7 @@ use crate::sys::invalid_input;
 use crate::tls::context::{TlsClientContext, TlsServerContext};
 use crate::tls::engine::Engine;
 
-/// The argument `ssl`: a context, or whether the usual one is wanted.
+/// asyncio's argument `ssl`: a context, or whether the usual one is wanted.
 ///
 /// Made of a `bool`, of a [`TlsClientContext`] or [`TlsServerContext`], of a reference to one, and
 /// of an `Arc` of rustls's own configuration:

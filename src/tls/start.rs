@@ -30,7 +30,24 @@ impl LoopHandle {
     /// `connection_made` is not called again; of an end, also of a handshake that fails,
     /// `connection_lost` tells.
     ///
+    /// What came in the clear, behind the peer's agreement and in one piece with it, the protocol
+    /// has been told already: throw it away, since anybody may have put it in.
+    ///
     /// Dropping the future closes the connection.
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use evloop::{TlsClientContext, Transport, get_running_loop};
+    ///
+    /// async fn encrypt(transport: Transport, context: TlsClientContext) -> io::Result<Transport> {
+    ///     let protocol = transport.get_protocol().ok_or(io::ErrorKind::NotConnected)?;
+    ///     get_running_loop()?
+    ///         .start_tls(&transport, protocol, context)
+    ///         .server_hostname("mail.example")
+    ///         .await
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -117,14 +134,14 @@ macro_rules! upgrade_setters {
             self
         }
 
-        /// How long the handshake may take; 60 seconds by default.
+        /// How long the handshake may take; 60 seconds by default. `InvalidInput` if it is zero.
         pub fn ssl_handshake_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.upgrade.times.handshake = Some(timeout);
             self
         }
 
         /// How long a close waits for the peer's answer once everything is sent; 2 seconds by
-        /// default.
+        /// default. `InvalidInput` if it is zero.
         pub fn ssl_shutdown_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.upgrade.times.shutdown = Some(timeout);
             self

@@ -12,6 +12,7 @@ mod support;
 
 mod arguments;
 mod asyncio;
+mod contexts;
 mod documented;
 mod endpoints;
 mod streams;
