@@ -128,7 +128,8 @@ impl StreamWriter {
         self.transport.write_eof()
     }
 
-    /// Whether the writing side can be ended alone. Mirrors `StreamWriter.can_write_eof`.
+    /// Whether the writing side can be ended alone: always, but under TLS 1.2. Mirrors
+    /// `StreamWriter.can_write_eof`.
     pub fn can_write_eof(&self) -> bool {
         self.transport.can_write_eof()
     }

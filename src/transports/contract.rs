@@ -389,8 +389,8 @@ impl Transport {
         Ok(())
     }
 
-    /// Whether this kind of transport can end its writing side alone. Mirrors
-    /// `Transport.can_write_eof`.
+    /// Whether this kind of transport can end its writing side alone: all but TLS 1.2. Mirrors
+    /// `Transport.can_write_eof`, which is false for any TLS.
     pub fn can_write_eof(&self) -> bool {
         self.core().can_write_eof()
     }
@@ -399,7 +399,8 @@ impl Transport {
     /// `connection_lost` follows from the loop, with `None`. Mirrors `Transport.close`.
     ///
     /// A peer that does not read keeps a closing connection open; [`abort`](Self::abort) does
-    /// not wait.
+    /// not wait. Under TLS the peer has some time to end its own side then, the
+    /// `ssl_shutdown_timeout`; what is written once everything was sent is ignored.
     pub fn close(&self) {
         self.core().close();
     }
@@ -442,7 +443,7 @@ impl Transport {
     /// # Errors
     ///
     /// `NotConnected` if the transport is closing or closed; `Unsupported` if there is no socket
-    /// below it; [`LoopClosed`](crate::LoopClosed) after the loop's end.
+    /// right below it, as under TLS, and then nothing has changed; [`LoopClosed`](crate::LoopClosed) after the loop's end.
     pub fn detach(&self) -> io::Result<Detached> {
         let (socket, unsent, eof_pending) = self.core().detach()?;
         Ok(Detached {

@@ -403,6 +403,29 @@ fn a_file_is_read_and_encrypted_between_what_is_written_before_and_after() {
 }
 
 #[test]
+fn the_socket_stays_where_it_is() {
+    run(async {
+        let trace = Trace::default();
+        let (transport, mut peer) = connected(Probe::new(&trace)).await;
+        transport.write(b"before");
+        assert_eq!(
+            transport.detach().unwrap_err().kind(),
+            ErrorKind::Unsupported
+        );
+        transport.write(b" and after");
+        transport.close();
+        let received = in_thread(move || {
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).unwrap();
+            received
+        });
+        assert_eq!(received.await, b"before and after");
+        trace.until("lost").await;
+        assert!(trace == ["made", "lost"], "{trace:?}");
+    });
+}
+
+#[test]
 fn a_peer_that_closes_after_a_file_has_it_whole() {
     let bytes = pattern(100_000);
     let folder = crate::common::folder::Folder::new();
