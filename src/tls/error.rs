@@ -43,7 +43,8 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// The one in an `io::Error` of a connection, of a read, of a drain, if there is one.
+    /// The one in an `io::Error` of a connection, of a read, of a drain, if there is one. A
+    /// [`ReadError`](crate::ReadError) is made an `io::Error` by `into()` first.
     ///
     /// ```
     /// use evloop::TlsError;

@@ -37,6 +37,14 @@ async fn connected_with(
 
 /// What a client is told of a peer that does this instead of shaking hands.
 async fn failure(peer: impl FnOnce(Peer) -> Option<Peer> + Send + 'static) -> io::Error {
+    failure_within(2 * PATIENCE, peer).await
+}
+
+/// The same with a limit to the handshake.
+async fn failure_within(
+    limit: Duration,
+    peer: impl FnOnce(Peer) -> Option<Peer> + Send + 'static,
+) -> io::Error {
     let (listener, address) = listener();
     let trace = Trace::default();
     trace.catch_reports();
@@ -44,7 +52,7 @@ async fn failure(peer: impl FnOnce(Peer) -> Option<Peer> + Send + 'static) -> io
     let probe = Probe::new(&trace);
     let connection = create_connection(move || probe, ("localhost", address.port()));
     let connection = connection.ssl(client_context());
-    let connection = connection.ssl_handshake_timeout(Duration::from_millis(200));
+    let connection = connection.ssl_handshake_timeout(limit);
     let (ours, _peer) = futures::join!(within("a failure", async { connection.await }), peer);
     assert!(trace == [], "nobody else is told: {trace:?}");
     ours.err().expect("a failure")
@@ -81,7 +89,7 @@ fn a_loss_during_the_handshake_is_told_as_it_is() {
 #[test]
 fn a_peer_that_does_not_answer_is_given_up_in_asyncio_s_words() {
     run(async {
-        let error = failure(Some).await;
+        let error = failure_within(Duration::from_millis(200), Some).await;
         assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
         let words = "SSL handshake is taking longer than 0.2 seconds: aborting the connection";
         assert_eq!(error.to_string(), words);
@@ -259,7 +267,7 @@ fn a_connection_that_is_cut_off_is_told_from_one_that_has_ended() {
             assert_eq!(reader.readexactly(11).await.unwrap(), b"half of an ");
             let outcome = within("the end", reader.read(100)).await;
             if cut_off {
-                let error = io::Error::from(outcome.unwrap_err());
+                let error = outcome.unwrap_err();
                 assert_eq!(TlsError::of(&error), Some(&TlsError::Truncated));
                 assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
             } else {

@@ -13,7 +13,6 @@ mod support;
 mod arguments;
 mod asyncio;
 mod contexts;
-mod documented;
 mod endpoints;
 mod streams;
 mod upgrades;
