@@ -486,7 +486,8 @@ impl Transport {
 
     /// What is known about the connection; after its end, what was known before. Mirrors
     /// `Transport.get_extra_info`, with types for names: [`PeerName`](crate::PeerName),
-    /// [`SockName`](crate::SockName).
+    /// [`SockName`](crate::SockName), [`PeerCredentials`](crate::PeerCredentials),
+    /// [`ClosedBecause`](crate::ClosedBecause), and `TlsSession` for what TLS has agreed upon.
     pub fn get_extra_info<K: ExtraInfo>(&self, key: K) -> Option<K::Value> {
         key.look_up(self)
     }

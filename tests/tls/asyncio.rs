@@ -495,3 +495,43 @@ fn tls_in_tls_talks_and_ends_without_a_word() {
         assert!(trace == [], "{trace:?}");
     });
 }
+
+/// Takes everything, and only then gives it back.
+async fn deeper_store(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
+    writer.start_tls(server_context("second")).await?;
+    let all = reader.read_to_end(None).await?;
+    writer.write(all);
+    writer.write_eof()?;
+    writer.drain().await
+}
+
+#[test]
+fn much_passes_through_tls_in_tls_and_half_of_it_ends_first() {
+    let bytes = pattern(4 << 20);
+    run(async {
+        let server = start_server(deeper_store, ("127.0.0.1", 0)).ssl(server_context("server"));
+        let server = server.await.unwrap();
+        let port = server.sockets()[0].port().unwrap();
+        let ours = open_connection(("localhost", port)).ssl(client_context());
+        let (mut reader, mut writer) = ours.await.unwrap();
+        let inner = writer
+            .start_tls(client_context())
+            .server_hostname("localhost");
+        within("TLS in TLS", async { inner.await }).await.unwrap();
+        for piece in bytes.chunks(100_000) {
+            writer.write(piece);
+            within("room", writer.drain()).await.unwrap();
+            let waiting = writer.transport().get_write_buffer_size();
+            assert!(waiting < 1 << 20, "{waiting} bytes wait");
+        }
+        writer.write_eof().unwrap();
+        let back = within("all of it", reader.read_to_end(None)).await.unwrap();
+        assert!(back == bytes, "{} bytes", back.len());
+        writer.close();
+        within("the end", writer.wait_closed()).await.unwrap();
+        server.close();
+        within("the server's end", server.wait_closed())
+            .await
+            .unwrap();
+    });
+}

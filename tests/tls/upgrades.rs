@@ -16,7 +16,7 @@ use rustls::{ClientConnection, StreamOwned};
 use crate::blocking::{client_config, joined, served, server_config};
 use crate::common::trace::Trace;
 use crate::common::{Peer, in_thread, listener, pattern, run, turns, within};
-use crate::probe::{Call, Probe, connected};
+use crate::probe::{Call, Probe, block, connected};
 use crate::support::{client_context, server_context};
 
 const SIZE: usize = 100 * 1024;
@@ -314,5 +314,58 @@ fn bytes_that_came_before_are_a_server_s_beginning_of_the_handshake() {
         within("the server's end", server.wait_closed())
             .await
             .unwrap();
+    });
+}
+
+/// Whoever closes the transport of before ends the handshake, and everybody hears of it.
+#[test]
+fn a_close_of_the_transport_below_ends_the_handshake() {
+    for how in [Transport::close, Transport::abort] {
+        run(async {
+            let trace = Trace::default();
+            trace.catch_reports();
+            let (transport, peer) = connected(Probe::new(&trace)).await;
+            let handle = get_running_loop().unwrap();
+            let protocol = transport.get_protocol().unwrap();
+            let upgrade = handle.start_tls(&transport, protocol, server_context("server"));
+            let upgrade = handle.create_task(async move { upgrade.await.map(drop) });
+            turns(3).await;
+            how(&transport);
+            let outcome = within("an answer", upgrade).await.unwrap();
+            let error = outcome.expect_err("no handshake");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error:?}");
+            trace.until("lost").await;
+            assert!(trace == ["made", "lost"], "{trace:?}");
+            // An end, or a reset.
+            let _ = in_thread(move || peer.receive_all_or_error()).await;
+        });
+    }
+}
+
+#[test]
+fn what_the_peer_has_not_taken_yet_goes_before_the_handshake() {
+    run(async {
+        let trace = Trace::default();
+        let (transport, peer) = connected(Probe::new(&trace)).await;
+        let waiting = block(&transport);
+        assert!(waiting > 0);
+        transport.write(b"the last in the clear");
+        let handle = get_running_loop().unwrap();
+        let protocol = transport.get_protocol().unwrap();
+        let upgrade = handle.start_tls(&transport, protocol, server_context("server"));
+        let peer = in_thread(move || {
+            // Dashes, and then the sentence: not a byte of TLS among them.
+            while peer.receive(1) == b"-" {}
+            assert_eq!(peer.receive(20), b"he last in the clear");
+            let mut peer = joined(peer);
+            peer.write_all(b"hello").unwrap();
+            peer
+        });
+        let (upper, peer) = futures::join!(within("the upgrade", async { upgrade.await }), peer);
+        trace.until("data hello").await;
+        upper.unwrap().close();
+        drop(peer);
+        trace.until("lost").await;
+        assert!(trace == ["made", "data hello", "lost"], "{trace:?}");
     });
 }
