@@ -3,16 +3,16 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[allow(dead_code, reason = "the transports' tests use the rest")]
-#[path = "../transports/probe.rs"]
-mod probe;
 
-mod blocking;
 mod support;
+mod talk;
 
 mod arguments;
 mod asyncio;
+mod blocking;
 mod contexts;
 mod endpoints;
+mod openssl;
+mod probe;
 mod streams;
 mod upgrades;
