@@ -11,6 +11,8 @@ mod arguments;
 mod asyncio;
 mod blocking;
 mod contexts;
+mod cpython;
+mod curl;
 mod endpoints;
 mod openssl;
 mod probe;
