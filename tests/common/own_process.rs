@@ -138,6 +138,11 @@ pub(crate) fn resident_kib() -> usize {
     status("VmRSS:")
 }
 
+/// The most resident memory that there ever was, in KiB.
+pub(crate) fn peak_resident_kib() -> usize {
+    status("VmHWM:")
+}
+
 /// Memory that was asked for in KiB, used or not.
 pub(crate) fn virtual_kib() -> usize {
     status("VmSize:")

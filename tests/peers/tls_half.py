@@ -16,12 +16,16 @@ def everything(tls):
     received = b""
     while True:
         try:
-            received += tls.recv(65536)
+            data = tls.recv(65536)
         except ssl.SSLWantReadError:
             select.select([tls], [], [], 30)
+            continue
         except ssl.SSLZeroReturnError:
-            # In good order, which no other end is.
+            # How an end in good order is told to those who have said theirs.
+            data = b""
+        if not data:
             return received
+        received += data
 
 
 with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as sock:

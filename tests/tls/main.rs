@@ -10,6 +10,7 @@ mod talk;
 mod arguments;
 mod asyncio;
 mod blocking;
+mod bulk;
 mod contexts;
 mod cpython;
 mod curl;
