@@ -95,6 +95,22 @@ async def they_close(reader, writer):
     return said
 
 
+async def leave(reader, writer, size=8 << 20):
+    """Writes much more than fits, and closes without a wait. What comes back meanwhile is lost."""
+    writer.write(bytes(size))
+    await end(writer)
+    return "left"
+
+
+async def count(reader, writer):
+    """Takes everything, a little at a time."""
+    received = 0
+    while data := await reader.read(1000):
+        received += len(data)
+    await end(writer)
+    return str(received)
+
+
 async def start_tls_on_the_stream(reader, writer, context):
     writer.write(b"STARTTLS\n")
     assert await reader.readline() == b"go ahead\n"

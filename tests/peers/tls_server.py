@@ -1,6 +1,6 @@
 """CPython's ssl over asyncio as the server: tls_server.py PATH_OR_0 VERSION CERT KEY WAY, where WAY is tls,
 or start_tls_on_the_stream, or start_tls_on_the_transport. Prints its port or path; each client says in
-its first line what it wants: echo, they_close or close. Prints how each connection ended. Ends when its
+its first line what it wants: echo, they_close, close, leave or count. Prints how each connection ended. Ends when its
 standard input does."""
 
 import asyncio
@@ -31,6 +31,18 @@ async def they_close(reader, writer):
 
 async def close(reader, writer):
     writer.write(b"the last line\n")
+
+
+async def leave(reader, writer):
+    """Much more than fits is closed without a wait."""
+    writer.write(bytes(8 << 20))
+
+
+async def count(reader, writer):
+    received = 0
+    while data := await reader.read(1000):
+        received += len(data)
+    print(received, "counted", flush=True)
 
 
 async def serve(reader, writer):

@@ -241,6 +241,74 @@ fn an_asyncio_client_closes_first_or_we_do_and_nobody_waits_for_long() {
     });
 }
 
+/// Much more than the system and the other side take at once.
+const MUCH: usize = 8 << 20;
+
+#[test]
+fn what_an_asyncio_server_or_we_have_not_sent_at_the_close_arrives_before_the_end() {
+    if !has_python() {
+        return;
+    }
+    run(async {
+        for (version, _) in VERSIONS {
+            let (mut server, port) = server("0", version, "tls").await;
+            let connecting = to(&port).ssl(client_context());
+            let (mut reader, writer) = connecting.ssl_shutdown_timeout(LONG).await.unwrap();
+            writer.write(b"leave\n");
+            let mut received = 0;
+            loop {
+                let data = within("more", reader.read(10_000)).await.unwrap();
+                if data.is_empty() {
+                    break;
+                }
+                received += data.len();
+            }
+            assert_eq!(received, MUCH);
+            part(&writer).await;
+            server.see("leave is over\n").await;
+
+            let connecting = to(&port).ssl(client_context());
+            let (_reader, writer) = connecting.ssl_shutdown_timeout(LONG).await.unwrap();
+            writer.write(b"count\n");
+            writer.write(vec![0; MUCH]);
+            part(&writer).await;
+            server.see(&format!("{MUCH} counted\n")).await;
+            server.see("count is over\n").await;
+            dismiss(server).await;
+        }
+    });
+}
+
+#[test]
+fn what_an_asyncio_client_or_we_have_not_sent_at_the_close_arrives_before_the_end() {
+    if !has_python() {
+        return;
+    }
+    run(async {
+        let (sender, mut connections) = unbounded();
+        let handler = move |reader: StreamReader, writer: StreamWriter| {
+            sender.unbounded_send((reader, writer)).unwrap();
+        };
+        let server = start_server(handler, ("127.0.0.1", 0)).ssl(server_context("server"));
+        let server = server.ssl_shutdown_timeout(LONG).await.unwrap();
+        let port = server.sockets()[0].port().unwrap().to_string();
+        for (version, _) in VERSIONS {
+            let peer = python("tls_client.py", &[&port, version, &path("ca.pem"), "leave"]);
+            let (mut reader, writer) = within("a client", connections.next()).await.unwrap();
+            let everything = within("the end", reader.read_to_end(2 * MUCH)).await;
+            assert_eq!(everything.unwrap().len(), MUCH);
+            part(&writer).await;
+            assert_eq!(peer.end().await, (Some(0), "left\n".to_owned()));
+
+            let peer = python("tls_client.py", &[&port, version, &path("ca.pem"), "count"]);
+            let (_reader, writer) = within("a client", connections.next()).await.unwrap();
+            writer.write(vec![0; MUCH]);
+            part(&writer).await;
+            assert_eq!(peer.end().await, (Some(0), format!("{MUCH}\n")));
+        }
+    });
+}
+
 #[test]
 fn a_half_of_tls_1_3_ends_alone_whichever_is_first() {
     if !has_python() {
