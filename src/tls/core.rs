@@ -316,6 +316,8 @@ impl Layer for TlsCore {
                 Err(error) => drop(self.broken.put(error)),
             }
         }
+        // An answer to what came, for which nobody above has a write.
+        self.send_records();
         if !self.has_incoming() && !self.lower.is_reading() {
             self.lower.resume_reading();
         }

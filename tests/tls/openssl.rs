@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use evloop::rustls::pki_types::CertificateDer;
 use evloop::rustls::pki_types::pem::PemObject;
-use evloop::rustls::{AlertDescription, CipherSuite, ProtocolVersion};
+use evloop::rustls::{AlertDescription, CipherSuite, NamedGroup, ProtocolVersion};
 use evloop::{
     CloseReason, ClosedBecause, OpenConnection, Server, StreamReader, StreamWriter,
     TlsClientContext, TlsError, TlsServerContext, TlsSession, open_connection, start_server,
@@ -709,5 +709,80 @@ fn new_keys_from_an_idle_peer_change_nothing() {
         }
         converse(&mut reader, &writer, &mut server).await;
         part(&writer).await;
+    });
+}
+
+/// A client guesses which group of the key exchange it will be. Where it is another one, the
+/// handshake takes a round more.
+#[test]
+fn the_first_guess_of_a_key_exchange_may_be_wrong() {
+    if !has_openssl() {
+        return;
+    }
+    run(async {
+        let (mut server, address) = s_server(&TLS_1_3, &["-groups", "P-384"]).await;
+        let (mut reader, writer) = connect(address, &client_context()).await.unwrap();
+        let session = writer.get_extra_info(TlsSession).unwrap();
+        assert_eq!(session.key_exchange, Some(NamedGroup::secp384r1));
+        converse(&mut reader, &writer, &mut server).await;
+        part(&writer).await;
+
+        let (server, mut connections) = serve(server_context("server")).await;
+        let mut client = s_client(&server, &TLS_1_3, &["-groups", "P-521:P-384"]);
+        let (mut reader, writer) = next(&mut connections).await;
+        let session = writer.get_extra_info(TlsSession).unwrap();
+        assert_eq!(session.key_exchange, Some(NamedGroup::secp384r1));
+        converse(&mut reader, &writer, &mut client).await;
+        part(&writer).await;
+        end(&server).await;
+    });
+}
+
+#[test]
+fn a_peer_that_knows_older_versions_only_is_refused_and_told_why() {
+    if !has_openssl() {
+        return;
+    }
+    run(async {
+        let old = Version {
+            flag: "-tls1_1",
+            ..TLS_1_2
+        };
+        // openssl itself has to be talked into it.
+        let lax = ["-cipher", "ALL:@SECLEVEL=0"];
+        let (_server, address) = s_server(&old, &lax).await;
+        let error = connect(address, &client_context()).await.unwrap_err();
+        assert_eq!(alert(&error), AlertDescription::ProtocolVersion);
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+
+        let (server, mut connections) = serve(server_context("server")).await;
+        let (code, transcript) = s_client(&server, &old, &lax).end().await;
+        assert_eq!(code, Some(1), "{transcript}");
+        assert!(transcript.contains("SSL alert number"), "{transcript}");
+        end(&server).await;
+        assert!(connections.try_recv().is_err(), "nobody was let in");
+    });
+}
+
+/// What TLS 1.2 calls a renegotiation has been a way to attack it, and rustls knows none.
+#[test]
+fn a_renegotiation_is_refused_and_nobody_waits_for_it() {
+    if !has_openssl() {
+        return;
+    }
+    run(async {
+        let (server, mut connections) = serve(server_context("server")).await;
+        let mut client = s_client(&server, &TLS_1_2, &["-msg"]);
+        let (mut reader, writer) = next(&mut connections).await;
+        converse(&mut reader, &writer, &mut client).await;
+        client.say("R");
+        let (code, transcript) = client.end().await;
+        assert_eq!(code, Some(1), "{transcript}");
+        assert!(transcript.contains("no renegotiation"), "{transcript}");
+        let error = within("the end", reader.read(1)).await.unwrap_err();
+        assert_eq!(alert(&error), AlertDescription::HandshakeFailure);
+        writer.close();
+        within("the end", writer.wait_closed()).await.unwrap_err();
+        end(&server).await;
     });
 }

@@ -90,7 +90,8 @@ impl Talk {
     /// Waits for its end: its exit code, and everything that it printed.
     pub(crate) async fn end(mut self) -> (Option<i32>, String) {
         let heard = Arc::clone(&self.heard);
-        let transcript = in_thread(move || heard.all()).await;
+        let (is_over, transcript) = in_thread(move || heard.all()).await;
+        assert!(is_over, "the program does not end:\n{transcript}");
         let status = wait_for("its outputs are closed, so its end is near", || {
             self.child.try_wait().expect("to wait for a child")
         });
@@ -142,15 +143,18 @@ impl Heard {
         })
     }
 
-    /// Everything until its end.
-    fn all(&self) -> String {
+    /// Whether it ended, and everything until then.
+    fn all(&self) -> (bool, String) {
         let nothing = self.wait(|_| None::<()>);
-        nothing.expect_err("nothing was looked for")
+        let transcript = nothing.expect_err("nothing was looked for");
+        let is_over = self.so_far.lock().expect("the text").ended == OUTPUTS;
+        (is_over, transcript)
     }
 
     /// Looks again whenever more is there. Everything, if nothing is found until its end.
     fn wait<T>(&self, mut look: impl FnMut(&Text) -> Option<T>) -> Result<T, String> {
-        let deadline = Instant::now() + PATIENCE;
+        // Sooner than whoever waits for the thread.
+        let deadline = Instant::now() + PATIENCE / 2;
         let mut text = self.so_far.lock().expect("the text");
         loop {
             if let Some(found) = look(&text) {
