@@ -310,6 +310,27 @@ fn what_an_asyncio_client_or_we_have_not_sent_at_the_close_arrives_before_the_en
 }
 
 #[test]
+fn a_close_in_the_midst_of_an_echo_waits_for_no_more_than_the_end() {
+    if !has_python() {
+        return;
+    }
+    run(async {
+        for (version, _) in VERSIONS {
+            let (_server, port) = server("0", version, "tls").await;
+            let connecting = to(&port).ssl(client_context());
+            let (mut reader, writer) = connecting.ssl_shutdown_timeout(LONG).await.unwrap();
+            writer.write(b"echo\n");
+            writer.write(vec![0; MUCH]);
+            within("the first of it", reader.readexactly(1))
+                .await
+                .unwrap();
+            part(&writer).await;
+            // asyncio gives up what it had to send, and its streams say that the connection is lost.
+        }
+    });
+}
+
+#[test]
 fn a_half_of_tls_1_3_ends_alone_whichever_is_first() {
     if !has_python() {
         return;

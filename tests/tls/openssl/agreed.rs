@@ -3,13 +3,13 @@
 use std::io::ErrorKind;
 
 use evloop::rustls::{AlertDescription, NamedGroup};
-use evloop::{TlsClientContext, TlsServerContext, TlsSession, open_connection};
+use evloop::{TlsClientContext, TlsServerContext, TlsSession, get_running_loop, open_connection};
 
 use super::{
     TLS_1_2, TLS_1_3, VERSIONS, Version, alert, certificate, connect, converse, end, has_openssl,
     next, part, path, s_client, s_server, serve,
 };
-use crate::common::run;
+use crate::common::{in_thread, run, within};
 use crate::support::{cert, client_context, server_context};
 
 #[test]
@@ -195,5 +195,54 @@ fn a_peer_that_knows_older_versions_only_is_refused_and_told_why() {
         assert!(transcript.contains("SSL alert number"), "{transcript}");
         end(&server).await;
         assert!(connections.try_recv().is_err(), "nobody was let in");
+    });
+}
+
+/// The smallest records that there are.
+const SMALL: [&str; 2] = ["-max_send_frag", "512"];
+
+#[test]
+fn what_comes_in_small_records_comes_whole() {
+    if !has_openssl() {
+        return;
+    }
+    run(async {
+        // s_server shows what is where the tests are run.
+        let file = "Cargo.lock";
+        let expected = std::fs::read(file).unwrap();
+        for version in VERSIONS {
+            let mut args = SMALL.to_vec();
+            args.extend(["-naccept", "1", "-WWW"]);
+            let (_server, address) = s_server(&version, &args).await;
+            let connecting = connect(address, &client_context()).limit(1000);
+            let (mut reader, writer) = connecting.await.unwrap();
+            writer.write(format!("GET /{file} HTTP/1.0\r\n\r\n").as_bytes());
+            while within("a header", reader.readline()).await.unwrap() != b"\r\n" {}
+            let body = within("the end", reader.read_to_end(1 << 24)).await;
+            assert!(body.unwrap() == expected);
+            part(&writer).await;
+        }
+
+        let (server, mut connections) = serve(server_context("server")).await;
+        for version in VERSIONS {
+            let mut client = s_client(&server, &version, &SMALL);
+            let (mut reader, writer) = next(&mut connections).await;
+            // No digit is a command.
+            let line = "0123456789".repeat(100_000);
+            let saying = in_thread(move || {
+                client.say(&line);
+                client
+            });
+            let saying = get_running_loop().unwrap().create_task(saying);
+            let line = within("a line", reader.readexactly(1_000_001))
+                .await
+                .unwrap();
+            assert!(line[..1_000_000].chunks(10).all(|ten| ten == b"0123456789"));
+            let client = saying.await.unwrap();
+            part(&writer).await;
+            let (code, transcript) = client.end().await;
+            assert_eq!(code, Some(0), "{transcript}");
+        }
+        end(&server).await;
     });
 }

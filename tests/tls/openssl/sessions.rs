@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use evloop::TlsSession;
 use evloop::rustls::AlertDescription;
+use evloop::{TlsServerContext, TlsSession};
 
 use super::{
     TLS_1_2, TLS_1_3, VERSIONS, alert, certificate, connect, converse, end, has_openssl, next,
-    part, s_client, s_server, serve,
+    part, path, s_client, s_server, serve,
 };
 use crate::common::folder::Folder;
 use crate::common::{run, within};
-use crate::support::{client_context, server_context};
+use crate::support::{cert, client_context, server_context};
 
 #[test]
 fn our_client_goes_on_with_an_earlier_session_of_s_server() {
@@ -142,6 +142,40 @@ fn a_renegotiation_is_refused_and_nobody_waits_for_it() {
         assert_eq!(alert(&error), AlertDescription::HandshakeFailure);
         writer.close();
         within("the end", writer.wait_closed()).await.unwrap_err();
+        end(&server).await;
+    });
+}
+
+#[test]
+fn a_clients_certificate_is_known_in_a_session_that_is_gone_on_with() {
+    if !has_openssl() {
+        return;
+    }
+    run(async {
+        let folder = Folder::new();
+        let context = TlsServerContext::builder(cert("server.pem"), cert("server.key"))
+            .client_ca(cert("ca.pem"))
+            .build()
+            .unwrap();
+        let (server, mut connections) = serve(context).await;
+        let (client_cert, client_key) = (path("client.pem"), path("client.key"));
+        for version in VERSIONS {
+            let file = folder.path(version.flag);
+            let file = file.to_str().unwrap();
+            for flag in ["-sess_out", "-sess_in"] {
+                let args = ["-cert", &client_cert, "-key", &client_key, flag, file];
+                let mut client = s_client(&server, &version, &args);
+                let (mut reader, writer) = next(&mut connections).await;
+                let session = writer.get_extra_info(TlsSession).unwrap();
+                assert_eq!(session.resumed, flag == "-sess_in");
+                assert_eq!(session.peer_certificates[0], certificate("client.pem"));
+                converse(&mut reader, &writer, &mut client).await;
+                client.hang_up();
+                part(&writer).await;
+                let (code, transcript) = client.end().await;
+                assert_eq!(code, Some(0), "{transcript}");
+            }
+        }
         end(&server).await;
     });
 }
