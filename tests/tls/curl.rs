@@ -214,3 +214,43 @@ fn curl_refuses_a_certificate_that_is_for_another_name_or_by_somebody_else() {
         }
     });
 }
+
+/// curl speaks TLS to the proxy, and through it TLS to the server: here they are the same, which
+/// puts one on the other.
+#[test]
+fn curl_reaches_a_server_through_a_proxy_with_tls_in_tls() {
+    if !has_curl() {
+        return;
+    }
+    async fn proxy(mut reader: StreamReader, mut writer: StreamWriter) -> io::Result<()> {
+        let request = reader.readline().await?;
+        assert!(request.starts_with(b"CONNECT "), "{request:?}");
+        while reader.readline().await? != b"\r\n" {}
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n");
+        writer.start_tls(server_context("second")).await?;
+        serve(reader, writer).await
+    }
+    run(async {
+        let folder = Folder::new();
+        let server = start_server(proxy, ("127.0.0.1", 0)).ssl(server_context("server"));
+        let server = server.await.unwrap();
+        let proxy = format!("https://localhost:{}", server.sockets()[0].port().unwrap());
+        let roots = cert("ca.pem");
+        let file = folder.path("body");
+        for version in VERSIONS {
+            for (size, more) in [(1, ""), (1 << 20, ""), (1 << 20, "/until-the-end")] {
+                let url = format!("https://localhost/{size}{more}");
+                let mut args = version.to_vec();
+                args.extend(["--proxy-cacert", roots.to_str().unwrap()]);
+                // The last word about proxies holds, and nothing is excepted from it.
+                args.extend(["--noproxy", "", "--proxy", &proxy]);
+                args.extend(["--output", file.to_str().unwrap(), &url]);
+                assert_eq!(curl(&args).await, (Some(0), String::new()), "{url}");
+                let file = file.clone();
+                let body = in_thread(move || std::fs::read(file).unwrap()).await;
+                assert!(body == pattern(size), "{url}");
+            }
+        }
+        end(server).await;
+    });
+}
