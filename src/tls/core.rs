@@ -215,7 +215,10 @@ impl TlsCore {
     /// for any more.
     pub(super) fn part(&self) {
         self.cancel_timer();
-        self.step(Step::Lose);
+        // Who is parting keeps that: what is below may be TLS too, whose end may fail.
+        if self.phase.get() != Phase::Parting {
+            self.step(Step::Lose);
+        }
         self.lower.close();
     }
 
