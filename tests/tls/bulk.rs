@@ -9,7 +9,8 @@ use evloop::{StreamReader, StreamWriter, get_running_loop, open_connection, star
 
 use crate::common::own_process::{enter, peak_resident_kib};
 use crate::common::peers::{require, script};
-use crate::common::{pattern, run, turns, within};
+use crate::common::{pattern, turns, within};
+use crate::quiet::run_quietly;
 use crate::support::{cert, client_context, server_context};
 use crate::talk::Talk;
 
@@ -92,7 +93,7 @@ fn both_directions_at_once_through_slow_readers_arrive_whole_in_bounded_memory()
     if !enter(name) {
         return;
     }
-    run(async {
+    run_quietly(async {
         let handle = get_running_loop().unwrap();
         let row = Row::new();
         let sent = [Rc::<Cell<usize>>::default(), Rc::default()];
@@ -157,7 +158,7 @@ fn asyncio_gets_everything_back_at_once_through_slow_readers_in_bounded_memory()
             turns(1).await;
         }
     }
-    run(async {
+    run_quietly(async {
         let server = start_server(slow_echo, ("127.0.0.1", 0)).ssl(server_context("server"));
         let server = server.await.unwrap();
         let port = server.sockets()[0].port().unwrap().to_string();

@@ -16,7 +16,8 @@ use futures::channel::mpsc::unbounded;
 
 use crate::common::folder::Folder;
 use crate::common::peers::{require, script};
-use crate::common::{in_thread, listener, pattern, run, within};
+use crate::common::{in_thread, listener, pattern, within};
+use crate::quiet::run_quietly;
 use crate::support::{cert, client_context, server_context};
 use crate::talk::Talk;
 
@@ -114,7 +115,7 @@ fn an_asyncio_client_gets_everything_back_from_our_streams() {
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let server = start_server(echo, ("127.0.0.1", 0)).ssl(server_context("server"));
         let server = server.limit(LIMIT).ssl_shutdown_timeout(LONG);
         let server = server.await.unwrap();
@@ -144,7 +145,7 @@ fn an_asyncio_client_reads_half_a_megabyte_line_by_line_from_our_readline() {
             writer.drain().await?;
         }
     }
-    run(async {
+    run_quietly(async {
         let server = start_server(lines, ("127.0.0.1", 0)).ssl(server_context("server"));
         let server = server.limit(LIMIT).await.unwrap();
         let port = server.sockets()[0].port().unwrap().to_string();
@@ -159,7 +160,7 @@ fn our_streams_get_everything_back_from_an_asyncio_server() {
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for (version, expected) in VERSIONS {
             let (mut server, port) = server("0", version, "tls").await;
             let connecting = to(&port).ssl(client_context()).limit(LIMIT);
@@ -193,7 +194,7 @@ fn an_asyncio_server_closes_first_or_we_do_and_nobody_waits_for_long() {
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for (version, _) in VERSIONS {
             let (mut server, port) = server("0", version, "tls").await;
             for wanted in ["close", "they_close"] {
@@ -228,7 +229,7 @@ fn an_asyncio_client_closes_first_or_we_do_and_nobody_waits_for_long() {
         part(&writer).await;
         Ok(())
     }
-    run(async {
+    run_quietly(async {
         let server = start_server(serve, ("127.0.0.1", 0)).ssl(server_context("server"));
         let server = server.ssl_shutdown_timeout(LONG).await.unwrap();
         let port = server.sockets()[0].port().unwrap().to_string();
@@ -249,7 +250,7 @@ fn what_an_asyncio_server_or_we_have_not_sent_at_the_close_arrives_before_the_en
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for (version, _) in VERSIONS {
             let (mut server, port) = server("0", version, "tls").await;
             let connecting = to(&port).ssl(client_context());
@@ -284,7 +285,7 @@ fn what_an_asyncio_client_or_we_have_not_sent_at_the_close_arrives_before_the_en
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let (sender, mut connections) = unbounded();
         let handler = move |reader: StreamReader, writer: StreamWriter| {
             sender.unbounded_send((reader, writer)).unwrap();
@@ -314,7 +315,7 @@ fn a_close_in_the_midst_of_an_echo_waits_for_no_more_than_the_end() {
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for (version, _) in VERSIONS {
             let (_server, port) = server("0", version, "tls").await;
             let connecting = to(&port).ssl(client_context());
@@ -335,7 +336,7 @@ fn a_half_of_tls_1_3_ends_alone_whichever_is_first() {
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let (sender, mut connections) = unbounded();
         let handler = move |reader: StreamReader, writer: StreamWriter| {
             sender.unbounded_send((reader, writer)).unwrap();
@@ -381,7 +382,7 @@ fn start_tls_of_an_asyncio_client_on_streams_and_on_transports_meets_ours_on_str
         assert!(writer.get_extra_info(TlsSession).is_some());
         echo(reader, writer).await
     }
-    run(async {
+    run_quietly(async {
         let server = start_server(serve, ("127.0.0.1", 0)).limit(LIMIT);
         let server = server.await.unwrap();
         let port = server.sockets()[0].port().unwrap().to_string();
@@ -400,7 +401,7 @@ fn our_streams_start_tls_with_an_asyncio_server_on_streams_and_on_transports() {
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for (version, expected) in VERSIONS {
             for way in ["start_tls_on_the_stream", "start_tls_on_the_transport"] {
                 let (mut server, port) = server("0", version, way).await;
@@ -433,7 +434,7 @@ fn our_transport_starts_tls_with_an_asyncio_server_on_streams_and_on_transports(
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let handle = get_running_loop().unwrap();
         for (version, expected) in VERSIONS {
             for way in ["start_tls_on_the_stream", "start_tls_on_the_transport"] {
@@ -470,7 +471,7 @@ fn start_tls_of_an_asyncio_client_meets_ours_on_the_transport_of_an_accepted_soc
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let handle = get_running_loop().unwrap();
         for (version, expected) in VERSIONS {
             for scenario in ["start_tls_on_the_stream", "start_tls_on_the_transport"] {
@@ -510,7 +511,7 @@ fn an_asyncio_client_is_served_with_tls_on_a_socket_that_was_accepted_elsewhere(
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for (version, expected) in VERSIONS {
             let (listener, address) = listener();
             let port = address.port().to_string();
@@ -542,7 +543,7 @@ fn unix_sockets_carry_tls_as_well_both_ways() {
     if !has_python() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let folder = Folder::new();
         for (version, expected) in VERSIONS {
             let path = folder.path(&format!("ours-{version}"));

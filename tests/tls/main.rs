@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod quiet;
 mod support;
 mod talk;
 

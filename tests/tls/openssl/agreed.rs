@@ -9,7 +9,8 @@ use super::{
     TLS_1_2, TLS_1_3, VERSIONS, Version, alert, certificate, connect, converse, end, has_openssl,
     next, part, path, s_client, s_server, serve,
 };
-use crate::common::{in_thread, run, within};
+use crate::common::{in_thread, within};
+use crate::quiet::run_quietly;
 use crate::support::{cert, client_context, server_context};
 
 #[test]
@@ -17,7 +18,7 @@ fn our_client_and_s_server_hear_each_other_and_we_know_what_was_agreed() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let context = TlsClientContext::builder()
             .root_file(cert("ca.pem"))
             .alpn(["h2", "http/1.1"])
@@ -51,7 +52,7 @@ fn our_client_asks_for_the_name_and_for_none_where_it_has_an_address() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         // Another certificate for whoever asks for this name.
         let (cert2, key2) = (path("second.pem"), path("second.key"));
         let args = ["-servername", "localhost", "-cert2", &cert2, "-key2", &key2];
@@ -78,7 +79,7 @@ fn s_client_and_our_server_hear_each_other_and_we_know_what_was_agreed() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for version in VERSIONS {
             let context =
                 TlsServerContext::builder(cert("server.pem"), cert("server.key")).alpn(["h2"]);
@@ -112,7 +113,7 @@ fn our_server_knows_no_name_where_the_client_asked_for_none() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let (server, mut connections) = serve(server_context("server")).await;
         for version in VERSIONS {
             let mut client = s_client(&server, &version, &["-noservername"]);
@@ -131,7 +132,7 @@ fn a_client_that_knows_other_protocols_only_is_refused_by_our_server_with_an_ale
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let context =
             TlsServerContext::builder(cert("server.pem"), cert("server.key")).alpn(["h2"]);
         let (server, mut connections) = serve(context.build().unwrap()).await;
@@ -153,7 +154,7 @@ fn the_first_guess_of_a_key_exchange_may_be_wrong() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let (mut server, address) = s_server(&TLS_1_3, &["-groups", "P-384"]).await;
         let (mut reader, writer) = connect(address, &client_context()).await.unwrap();
         let session = writer.get_extra_info(TlsSession).unwrap();
@@ -177,7 +178,7 @@ fn a_peer_that_knows_older_versions_only_is_refused_and_told_why() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let old = Version {
             flag: "-tls1_1",
             ..TLS_1_2
@@ -206,7 +207,7 @@ fn what_comes_in_small_records_comes_whole() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         // s_server shows what is where the tests are run.
         let file = "Cargo.lock";
         let expected = std::fs::read(file).unwrap();

@@ -9,7 +9,8 @@ use super::{
     VERSIONS, alert, certificate, connect, converse, end, has_openssl, next, part, path, s_client,
     s_server, serve,
 };
-use crate::common::{run, within};
+use crate::common::within;
+use crate::quiet::run_quietly;
 use crate::support::{cert, client_context};
 
 fn client_with(name: &str) -> TlsClientContext {
@@ -28,7 +29,7 @@ fn our_clients_certificate_is_shown_to_s_server() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let roots = path("ca.pem");
         for version in VERSIONS {
             let mut args = STRICT.to_vec();
@@ -49,7 +50,7 @@ fn a_refusal_of_our_clients_certificate_is_an_alert_of_the_handshake_or_of_the_f
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let roots = path("ca.pem");
         for version in VERSIONS {
             for (context, expected) in [
@@ -91,7 +92,7 @@ fn our_server_lets_in_whom_its_authority_has_signed_and_tells_others_why_not() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let context = TlsServerContext::builder(cert("server.pem"), cert("server.key"))
             .client_ca(cert("ca.pem"))
             .build()

@@ -9,7 +9,8 @@ use super::{
     LONG, VERSIONS, connect, converse, end, has_openssl, next, part, s_client, s_server, serve,
     serve_until,
 };
-use crate::common::{run, within};
+use crate::common::within;
+use crate::quiet::run_quietly;
 use crate::support::{client_context, server_context};
 use crate::talk::Talk;
 
@@ -27,7 +28,7 @@ fn our_client_closes_first_and_s_server_is_told_and_answers() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for version in VERSIONS {
             let (mut server, address) = s_server(&version, &["-naccept", "1", "-msg"]).await;
             let (mut reader, writer) = connect(address, &client_context()).await.unwrap();
@@ -52,7 +53,7 @@ fn s_server_closes_first_and_our_client_reads_the_end_and_answers() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for version in VERSIONS {
             // It answers one request with a page about itself, and closes.
             let args = ["-naccept", "1", "-msg", "-www"];
@@ -80,7 +81,7 @@ fn our_server_closes_first_and_s_client_is_told_and_answers() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let (server, mut connections) = serve(server_context("server")).await;
         for version in VERSIONS {
             let mut client = s_client(&server, &version, &["-msg"]);
@@ -108,7 +109,7 @@ fn s_client_closes_first_and_our_server_reads_the_end_and_answers() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let (server, mut connections) = serve(server_context("server")).await;
         for version in VERSIONS {
             let mut client = s_client(&server, &version, &["-msg"]);
@@ -138,7 +139,7 @@ fn write_eof_ends_our_half_on_tls_1_3_and_is_unsupported_on_1_2() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for version in VERSIONS {
             let (mut server, address) = s_server(&version, &["-naccept", "1"]).await;
             let (mut reader, writer) = connect(address, &client_context()).await.unwrap();
@@ -166,7 +167,7 @@ fn a_peer_that_never_answers_our_close_notify_costs_no_more_than_the_shutdown_ti
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let limit = Duration::from_millis(300);
         for version in VERSIONS {
             let (mut peer, address) = s_server(&version, &["-naccept", "1"]).await;
@@ -199,7 +200,7 @@ fn a_peer_that_is_killed_is_a_truncation_and_no_clean_end() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for version in VERSIONS {
             let (mut server, address) = s_server(&version, &["-naccept", "1"]).await;
             let (mut reader, writer) = connect(address, &client_context()).await.unwrap();

@@ -10,7 +10,8 @@ use super::{
     part, path, s_client, s_server, serve,
 };
 use crate::common::folder::Folder;
-use crate::common::{run, within};
+use crate::common::within;
+use crate::quiet::run_quietly;
 use crate::support::{cert, client_context, server_context};
 
 #[test]
@@ -18,7 +19,7 @@ fn our_client_goes_on_with_an_earlier_session_of_s_server() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         for version in VERSIONS {
             let (mut server, address) = s_server(&version, &["-naccept", "3"]).await;
             let context = client_context();
@@ -48,7 +49,7 @@ fn s_client_goes_on_with_an_earlier_session_of_our_server() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let folder = Folder::new();
         let (server, mut connections) = serve(server_context("server")).await;
         for version in VERSIONS {
@@ -83,7 +84,7 @@ fn new_keys_from_an_idle_peer_change_nothing() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let (server, mut connections) = serve(server_context("server")).await;
         let mut client = s_client(&server, &TLS_1_3, &["-msg"]);
         let (mut reader, writer) = next(&mut connections).await;
@@ -129,7 +130,7 @@ fn a_renegotiation_is_refused_and_nobody_waits_for_it() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let (server, mut connections) = serve(server_context("server")).await;
         let mut client = s_client(&server, &TLS_1_2, &["-msg"]);
         let (mut reader, writer) = next(&mut connections).await;
@@ -151,7 +152,7 @@ fn a_clients_certificate_is_known_in_a_session_that_is_gone_on_with() {
     if !has_openssl() {
         return;
     }
-    run(async {
+    run_quietly(async {
         let folder = Folder::new();
         let context = TlsServerContext::builder(cert("server.pem"), cert("server.key"))
             .client_ca(cert("ca.pem"))
