@@ -329,7 +329,10 @@ impl Layer for TlsCore {
         }
         let error = match self.broken.take() {
             Some(error) => error,
-            None if self.has_ended() => return Ok(0),
+            None if self.has_ended() => {
+                self.lower.core().look_for_reset();
+                return Ok(0);
+            }
             None if self.eof.get() => TlsError::Truncated,
             None => return Err(io::ErrorKind::WouldBlock.into()),
         };

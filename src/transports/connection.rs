@@ -409,7 +409,7 @@ impl Source for Connection {
         let event = event.unwrap_or_default();
         self.core().note_readiness(event);
         self.read(handle);
-        if event.says(Readiness::ERROR) && self.core().has_ended() {
+        if event.says(Readiness::ERROR) && self.core().has_ended() && !self.core().carries.get() {
             self.core().look_for_reset();
         }
         if event.says(Readiness::WRITE) {

@@ -44,6 +44,8 @@ pub(crate) struct Core {
     pub(super) noted: Cell<bool>,
     /// The stream stands on another transport.
     pub(super) layered: bool,
+    /// Another transport stands on this one, and reads later what was received here.
+    pub(super) carries: Cell<bool>,
     /// `connection_made` was delivered, or is about to be.
     pub(super) made: Cell<bool>,
     /// What the protocol has to be told about writing, in order.
@@ -96,6 +98,7 @@ impl Core {
             usual: Cell::new(0),
             noted: Cell::new(false),
             layered,
+            carries: Cell::new(false),
             made: Cell::new(false),
             notices: Cell::new([None; 2]),
             lost_writes: Cell::new(0),

@@ -126,6 +126,13 @@ impl Core {
 
 /// The transport below.
 impl Core {
+    /// Another transport stands on this one. A reset behind the end is its business: it looks for
+    /// one when everything in front of that was read.
+    #[cfg(feature = "tls")]
+    pub(crate) fn carry(&self) {
+        self.carries.set(true);
+    }
+
     /// Accepts bytes for a [`flush`](Self::flush) that is to follow. Nothing else follows from it,
     /// so that a stream may stand on this one.
     pub(crate) fn put(&self, data: Vec<u8>) {

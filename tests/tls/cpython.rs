@@ -331,6 +331,37 @@ fn a_close_in_the_midst_of_an_echo_waits_for_no_more_than_the_end() {
     });
 }
 
+/// It says its word and its goodbye, and is gone before our session tickets come, which are answered
+/// with a reset.
+#[test]
+fn everything_is_read_of_a_client_that_says_one_thing_and_is_gone() {
+    if !has_python() {
+        return;
+    }
+    run_quietly(async {
+        let (sender, mut outcomes) = unbounded();
+        let handler = move |mut reader: StreamReader, writer: StreamWriter| {
+            let sender = sender.clone();
+            async move {
+                let said = reader.read_to_end(1000).await;
+                sender.unbounded_send(said).unwrap();
+                drop(writer);
+            }
+        };
+        let server = start_server(handler, ("127.0.0.1", 0)).ssl(server_context("server"));
+        let server = server.await.unwrap();
+        let port = server.sockets()[0].port().unwrap().to_string();
+        let peer = python("tls_gone.py", &[&port, &path("ca.pem"), "100"]);
+        for _ in 0..100 {
+            let said = within("a client", outcomes.next()).await.unwrap();
+            assert_eq!(said.unwrap(), b"the whole message");
+        }
+        assert_eq!(peer.end().await, (Some(0), String::new()));
+        server.close();
+        within("its end", server.wait_closed()).await.unwrap();
+    });
+}
+
 #[test]
 fn a_half_of_tls_1_3_ends_alone_whichever_is_first() {
     if !has_python() {
