@@ -3,20 +3,22 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[allow(dead_code, reason = "the transports' tests use the rest")]
+#[path = "../transports/probe.rs"]
+mod probe;
 
+mod blocking;
 mod quiet;
 mod support;
 mod talk;
 
 mod arguments;
 mod asyncio;
-mod blocking;
 mod bulk;
 mod contexts;
 mod cpython;
 mod curl;
 mod endpoints;
 mod openssl;
-mod probe;
 mod streams;
 mod upgrades;
