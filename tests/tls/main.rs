@@ -8,11 +8,19 @@ mod common;
 mod probe;
 
 mod blocking;
+mod pairs;
+mod scripted;
 mod support;
 
 mod arguments;
 mod asyncio;
+mod bad_input;
 mod contexts;
 mod endpoints;
+mod ends;
+mod handshakes;
+mod records;
+mod start_tls;
 mod streams;
+mod traps;
 mod upgrades;
