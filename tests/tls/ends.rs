@@ -6,7 +6,9 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use evloop::{CloseReason, ClosedBecause, TlsError, Transport, connect_accepted_socket, get_running_loop};
+use evloop::{
+    CloseReason, ClosedBecause, TlsError, Transport, connect_accepted_socket, get_running_loop,
+};
 use futures::future::join;
 
 use crate::common::own_process::{self, held};
@@ -322,21 +324,23 @@ fn closing_in_every_callback_is_told_once() {
             for aborts in [false, true] {
                 for place in ["made", "data", "eof"] {
                     let trace = Trace::default();
-                    let probe = Probe::new(&trace).keeping_open().doing(move |call, transport| {
-                        let now = match call {
-                            Call::Made => "made",
-                            Call::Data(_) => "data",
-                            Call::Eof => "eof",
-                            _ => return,
-                        };
-                        if now == place && aborts {
-                            transport.abort();
-                        } else if now == place {
-                            transport.write(b"bye");
-                            transport.close();
-                            transport.close();
-                        }
-                    });
+                    let probe = Probe::new(&trace)
+                        .keeping_open()
+                        .doing(move |call, transport| {
+                            let now = match call {
+                                Call::Made => "made",
+                                Call::Data(_) => "data",
+                                Call::Eof => "eof",
+                                _ => return,
+                            };
+                            if now == place && aborts {
+                                transport.abort();
+                            } else if now == place {
+                                transport.write(b"bye");
+                                transport.close();
+                                transport.close();
+                            }
+                        });
                     let (mut peer, socket) = scripted(ours, version);
                     let speaking = async {
                         // Whoever is aborted at once does not come to its end.
@@ -432,7 +436,14 @@ fn the_end_of_the_loop_in_every_phase_leaves_nothing() {
         drop(held_by_protocol);
         assert_eq!(Rc::strong_count(&token), 1, "{phase}: a protocol is left");
     };
-    let phases = ["handshaking", "open", "writing", "closing", "parting", "failing"];
+    let phases = [
+        "handshaking",
+        "open",
+        "writing",
+        "closing",
+        "parting",
+        "failing",
+    ];
     phases.into_iter().for_each(whole);
     let before = held();
     for phase in phases {
@@ -463,7 +474,10 @@ fn a_client_that_only_writes_loses_no_tail() {
             let goodbye = peer.close_notify();
             peer.send(&goodbye).await;
         };
-        join(Ours::Client.connect(socket, probe), speaking).await.0.unwrap();
+        join(Ours::Client.connect(socket, probe), speaking)
+            .await
+            .0
+            .unwrap();
         within("the end", trace.until("lost")).await;
         assert_eq!(trace, ["made", "lost"]);
     });

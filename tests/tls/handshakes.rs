@@ -36,25 +36,9 @@ fn an_end_behind_every_byte_of_the_handshake() {
                 for cut in (0..).step_by(31) {
                     let trace = Trace::default();
                     let (mut peer, socket) = scripted(ours, version);
-                    let speaking = async {
-                        let mut left = cut;
-                        loop {
-                            let records = peer.records();
-                            if left < records.len() {
-                                peer.send(&records[..left]).await;
-                                break true;
-                            }
-                            left -= records.len();
-                            peer.send(&records).await;
-                            if !peer.tls.is_handshaking() {
-                                break false;
-                            }
-                            peer.hear().await.unwrap();
-                        }
-                    };
                     let connecting = ours.connect(socket, Probe::new(&trace));
                     let end = async {
-                        let was_cut = speaking.await;
+                        let was_cut = speak(&mut peer, cut).await;
                         if reset && was_cut {
                             turns(2).await;
                             peer.reset();
@@ -80,6 +64,28 @@ fn an_end_behind_every_byte_of_the_handshake() {
             }
         }
     });
+}
+
+/// Says so many bytes of the handshake. False if it has fewer.
+async fn speak(peer: &mut Scripted, mut left: usize) -> bool {
+    let is_server = matches!(peer.tls, rustls::Connection::Server(_));
+    loop {
+        let records = peer.records();
+        if !peer.tls.is_handshaking() && is_server && peer.is_13() {
+            // These are tickets only.
+            return false;
+        }
+        if left < records.len() {
+            peer.send(&records[..left]).await;
+            return true;
+        }
+        left -= records.len();
+        peer.send(&records).await;
+        if !peer.tls.is_handshaking() {
+            return false;
+        }
+        peer.hear().await.unwrap();
+    }
 }
 
 /// Whose certificate cannot be trusted is told why we go, before we do.
@@ -108,7 +114,10 @@ fn certificates_that_are_refused() {
                 };
                 let alert = match name {
                     "elsewhere" => {
-                        assert!(matches!(why, CertificateError::NotValidForNameContext { .. }));
+                        assert!(matches!(
+                            why,
+                            CertificateError::NotValidForNameContext { .. }
+                        ));
                         assert!(error.to_string().contains("elsewhere.example"), "{error}");
                         AlertDescription::BadCertificate
                     }
@@ -178,10 +187,9 @@ fn rustls_1707_clients_that_are_refused() {
                     Ok(()) => peer.read_to_end().await.1,
                     Err(end) => end,
                 };
-                let alert = match (name, version == TLS13) {
-                    (Some(_), _) => AlertDescription::UnknownCA,
-                    (None, true) => AlertDescription::CertificateRequired,
-                    (None, false) => AlertDescription::HandshakeFailure,
+                let alert = match name {
+                    Some(_) => AlertDescription::UnknownCA,
+                    None => AlertDescription::CertificateRequired,
                 };
                 assert_eq!(end, End::Failed(Error::AlertReceived(alert)));
                 drop(peer);
@@ -224,7 +232,10 @@ fn application_protocols_that_do_not_meet() {
             let trace = Trace::default();
             let made = trace.clone();
             let factory = move || Probe::new(&made);
-            let server = create_server(factory, ("127.0.0.1", 0)).ssl(&context).await.unwrap();
+            let server = create_server(factory, ("127.0.0.1", 0))
+                .ssl(&context)
+                .await
+                .unwrap();
             for (offered, agreed) in [("http/1.1", true), ("gopher", false)] {
                 let mut config = scripted::client_config(version);
                 config.alpn_protocols = vec![offered.into()];
@@ -269,15 +280,14 @@ fn early_data_is_not_offered_and_sessions_are() {
 /// Fifty that say nothing are dropped when their time is over, and leave nothing.
 #[test]
 fn fifty_silent_clients_are_dropped_at_the_handshake_timeout() {
-    if !own_process::enter(
-        "handshakes::fifty_silent_clients_are_dropped_at_the_handshake_timeout",
-    ) {
+    if !own_process::enter("handshakes::fifty_silent_clients_are_dropped_at_the_handshake_timeout")
+    {
         return;
     }
     run(async {
         let trace = Trace::default();
         let made = trace.clone();
-        let limit = Duration::from_millis(200);
+        let limit = Duration::from_millis(500);
         let server = create_server(move || Probe::new(&made), ("127.0.0.1", 0))
             .ssl(server_context("server"))
             .ssl_handshake_timeout(limit)
@@ -288,9 +298,8 @@ fn fifty_silent_clients_are_dropped_at_the_handshake_timeout() {
         let begun = Instant::now();
         let connect = |_| TcpStream::connect(address_of(&server)).unwrap();
         let silent: Vec<_> = (0..50).map(connect).collect();
-        let all = (before.0 + 100, before.1 + 50);
         within("all to be accepted", async {
-            while held() != all {
+            while held().0 < before.0 + 100 {
                 turns(1).await;
             }
         })
@@ -328,7 +337,10 @@ fn a_silent_server_is_left_at_the_handshake_timeout() {
                 .ssl_handshake_timeout(limit);
             let error = connecting.await.map(drop).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-            assert_eq!(TlsError::of(&error), Some(&TlsError::HandshakeTimeout(limit)));
+            assert_eq!(
+                TlsError::of(&error),
+                Some(&TlsError::HandshakeTimeout(limit))
+            );
             assert_eq!(
                 error.to_string(),
                 "SSL handshake is taking longer than 0.05 seconds: aborting the connection"
@@ -343,9 +355,8 @@ fn a_silent_server_is_left_at_the_handshake_timeout() {
 /// Whoever gives up a connection that is in its handshake leaves nothing, whenever that is.
 #[test]
 fn a_connect_that_is_dropped_in_its_handshake_leaves_nothing() {
-    if !own_process::enter(
-        "handshakes::a_connect_that_is_dropped_in_its_handshake_leaves_nothing",
-    ) {
+    if !own_process::enter("handshakes::a_connect_that_is_dropped_in_its_handshake_leaves_nothing")
+    {
         return;
     }
     run(async {
@@ -365,9 +376,13 @@ fn a_connect_that_is_dropped_in_its_handshake_leaves_nothing() {
                     }
                 }
                 task.cancel();
-                drop(within("the task", task).await);
+                // It may have been done already.
+                if let Ok(Ok(transport)) = within("the task", task).await {
+                    transport.abort();
+                }
                 drop(peer);
                 turns(5).await;
+                trace.until_count("lost", trace.count("made")).await;
                 assert_eq!(trace.count("made"), trace.count("lost"), "{trace:?}");
                 assert_eq!(held(), *before.get_or_insert_with(held), "after {after}");
             }
@@ -402,14 +417,14 @@ fn handshakes_beyond_the_limit_wait_for_a_place() {
             match way {
                 "done" => {
                     first.shake_hands().await.unwrap();
-                    trace.until_count("made", made + 2).await;
                 }
                 "ended" => drop(first),
                 "reset" => first.reset(),
                 _ => first.send(b"GET / HTTP/1.0\r\n\r\n").await,
             }
             within("a place", third.shake_hands()).await.unwrap();
-            trace.until("made").await;
+            let done = made + 1 + usize::from(way == "done");
+            trace.until_count("made", done).await;
             drop((second, third));
             turns(5).await;
         }
@@ -463,7 +478,7 @@ fn cpython_104344_wait_closed_with_a_client_in_its_handshake() {
                 "close" => server.close_clients(),
                 "abort" => server.abort_clients(),
                 "shutdown" => {
-                    let report = server.shutdown(Duration::from_secs(20)).await;
+                    let report = server.shutdown().await;
                     let _ = report.unwrap();
                 }
                 _ => peer.finish(),
@@ -512,8 +527,8 @@ fn a_stream_server_is_called_behind_the_handshake() {
 #[test]
 fn a_certificate_is_exchanged_under_a_running_server() {
     run(async {
-        let folder = Folder::new("reload");
-        let (pem, key) = (folder.path().join("now.pem"), folder.path().join("now.key"));
+        let folder = Folder::new();
+        let (pem, key) = (folder.path("now.pem"), folder.path("now.key"));
         let install = |certificate: &str, private: &str| {
             std::fs::copy(cert(&format!("{certificate}.pem")), &pem).unwrap();
             std::fs::copy(cert(&format!("{private}.key")), &key).unwrap();
@@ -522,12 +537,17 @@ fn a_certificate_is_exchanged_under_a_running_server() {
         let context = TlsServerContext::from_pem_files(&pem, &key).unwrap();
         let trace = Trace::default();
         let made = trace.clone();
-        let factory = move || Probe::new(&made).doing(|call, transport| {
-            if let crate::probe::Call::Data(data) = call {
-                transport.write(*data);
-            }
-        });
-        let server = create_server(factory, ("127.0.0.1", 0)).ssl(&context).await.unwrap();
+        let factory = move || {
+            Probe::new(&made).doing(|call, transport| {
+                if let crate::probe::Call::Data(data) = call {
+                    transport.write(*data);
+                }
+            })
+        };
+        let server = create_server(factory, ("127.0.0.1", 0))
+            .ssl(&context)
+            .await
+            .unwrap();
         let connect = async || {
             let config = scripted::client_config(TLS13);
             let mut peer = Scripted::connect(address_of(&server), config);
@@ -550,7 +570,10 @@ fn a_certificate_is_exchanged_under_a_running_server() {
         install("server", "second");
         let error = context.reload().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert_eq!(error.to_string(), "the key is not the one of the certificate");
+        assert_eq!(
+            error.to_string(),
+            "the key is not the one of the certificate"
+        );
         std::fs::remove_file(&pem).unwrap();
         let error = context.reload().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -605,7 +628,9 @@ fn a_protocol_that_panics_behind_the_handshake_costs_one_connection() {
                 assert_ne!(peer.read_to_end().await.1, End::Clean);
             }
         }
-        let line = "report: Fatal error: protocol.connection_made() call failed.: on purpose";
-        assert_eq!(trace.lines().iter().filter(|l| l.starts_with("report: Fatal error: protocol.connection_made()")).count(), 4, "{line} {trace:?}");
+        let lines = trace.lines();
+        let reported = "report: Fatal error: protocol.connection_made() call failed.";
+        let mut reports = lines.iter().filter(|line| line.starts_with(reported));
+        assert_eq!(reports.by_ref().count(), 4, "{trace:?}");
     });
 }

@@ -10,8 +10,8 @@ use crate::common::trace::Trace;
 use crate::common::{pattern, run, turns};
 use crate::pairs::{KINDS, Ours, pair, scripted};
 use crate::probe::{Call, Probe};
-use crate::scripted::{End, Scripted, TLS12, TLS13};
 use crate::scripted;
+use crate::scripted::{End, Scripted, TLS12, TLS13};
 
 /// Every byte of the handshake, of the data and of the goodbye comes alone.
 #[test]
@@ -249,8 +249,7 @@ fn a_handshake_message_that_is_large_or_too_large() {
                 let padding = scripted::certificates("ca").remove(0);
                 let count = size / (padding.len() + 5);
                 chain.extend(std::iter::repeat_n(padding, count));
-                let config =
-                    scripted::server_config_with(version, chain, scripted::key("server"));
+                let config = scripted::server_config_with(version, chain, scripted::key("server"));
                 let (socket, theirs) = crate::pairs::sockets();
                 let mut peer = Scripted::server(theirs, config);
                 let connecting = Ours::Client.connect(socket, Probe::new(&Trace::default()));
