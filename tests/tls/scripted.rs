@@ -204,6 +204,11 @@ impl Scripted {
         }
     }
 
+    /// Whether there is something other than the end, whatever it means.
+    pub(crate) async fn socket_says_more(&mut self) -> bool {
+        matches!(self.receive_raw().await, Ok(bytes) if !bytes.is_empty())
+    }
+
     fn process(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<(), rustls::Error> {
         while !bytes.is_empty() {
             match self.tls.read_tls(&mut bytes) {
