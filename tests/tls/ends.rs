@@ -482,3 +482,98 @@ fn a_client_that_only_writes_loses_no_tail() {
         assert_eq!(trace, ["made", "lost"]);
     });
 }
+
+/// A peer that takes nothing, and ends its side without `close_notify`: the connection is lost, and
+/// nobody waits for it to take the rest.
+#[test]
+fn a_truncation_with_much_unsent_leaves_nothing() {
+    if !own_process::enter("ends::a_truncation_with_much_unsent_leaves_nothing") {
+        return;
+    }
+    run(async {
+        for (ours, version) in KINDS {
+            let trace = Trace::default();
+            let before = held();
+            let (transport, peer) = pair(ours, version, Probe::new(&trace)).await;
+            block(&transport);
+            peer.finish();
+            trace.until("lost UnexpectedEof").await;
+            drop(transport);
+            // One descriptor is the peer's.
+            within("ours to be gone", async {
+                while held() != (before.0 + 1, before.1) {
+                    turns(1).await;
+                }
+            })
+            .await;
+            drop(peer);
+        }
+    });
+}
+
+/// The same with a peer that breaks the rules, which is told so if it reads; it has some time.
+#[test]
+fn a_failure_with_much_unsent_leaves_nothing() {
+    if !own_process::enter("ends::a_failure_with_much_unsent_leaves_nothing") {
+        return;
+    }
+    run(async {
+        let trace = Trace::default();
+        let before = held();
+        let (transport, mut peer) = pair(Ours::Server, TLS13, Probe::new(&trace)).await;
+        block(&transport);
+        peer.send(&[23, 3, 3, 0xff, 0xff]).await;
+        trace.until("lost InvalidData").await;
+        drop(transport);
+        within("ours to be gone", async {
+            while held() != (before.0 + 1, before.1) {
+                evloop::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    });
+}
+
+/// Our side has ended already, so there is no way to complain.
+#[test]
+fn garbage_behind_our_own_end() {
+    run(async {
+        for ours in [Ours::Client, Ours::Server] {
+            let trace = Trace::default();
+            let (transport, mut peer) = pair(ours, TLS13, Probe::new(&trace)).await;
+            transport.write_eof().unwrap();
+            turns(3).await;
+            peer.tls.refresh_traffic_keys().unwrap();
+            peer.flush().await;
+            peer.write(b"fine").await;
+            trace.until("data fine").await;
+            peer.send(&[23, 3, 3, 0xff, 0xff]).await;
+            trace.until("lost InvalidData").await;
+            assert_eq!(trace, ["made", "data fine", "lost InvalidData"]);
+            assert_eq!(reason(&transport), Some(CloseReason::TlsFailed));
+        }
+    });
+}
+
+/// The same where we have closed: it is over, and nobody is told of anything.
+#[test]
+fn a_close_that_is_answered_by_garbage() {
+    run(async {
+        let reports = Trace::default();
+        reports.catch_reports();
+        for (ours, version) in KINDS {
+            let trace = Trace::default();
+            let (transport, mut peer) = pair(ours, version, Probe::new(&trace)).await;
+            transport.write(b"bye");
+            transport.close();
+            assert_eq!(peer.read_to_end().await, (b"bye".to_vec(), End::Clean));
+            let begun = Instant::now();
+            peer.send(&pattern(100_000)).await;
+            trace.until("lost").await;
+            assert!(begun.elapsed() < Duration::from_secs(1));
+            assert_eq!(trace, ["made", "lost"]);
+            assert_eq!(reason(&transport), Some(CloseReason::Closed));
+        }
+        assert_eq!(reports, []);
+    });
+}

@@ -588,6 +588,51 @@ fn a_certificate_is_exchanged_under_a_running_server() {
     });
 }
 
+/// The name that is verified is the host's, or another one that is said; an address is verified,
+/// too, and never sent.
+#[test]
+fn the_name_that_a_client_asks_for() {
+    run(async {
+        for (name, sent) in [
+            (None, None),
+            (Some("127.0.0.1"), None),
+            (Some("::1"), None),
+            (Some("localhost"), Some("localhost")),
+        ] {
+            let (listener, address) = listener();
+            let mut connecting =
+                create_connection(|| Probe::new(&Trace::default()), address).ssl(client_context());
+            if let Some(name) = name {
+                connecting = connecting.server_hostname(name);
+            }
+            let answering = async {
+                turns(1).await;
+                let mut peer =
+                    Scripted::accept(&listener, scripted::server_config(TLS13, "server"));
+                peer.shake_hands().await.unwrap();
+                peer
+            };
+            let (connected, peer) = join(connecting.into_future(), answering).await;
+            let (transport, _) = connected.unwrap();
+            let rustls::Connection::Server(server) = &peer.tls else {
+                panic!("a server");
+            };
+            assert_eq!(server.server_name(), sent);
+            let details = transport.get_extra_info(TlsSession).unwrap();
+            assert_eq!(
+                details.server_name.as_deref(),
+                Some(name.unwrap_or("127.0.0.1"))
+            );
+            assert_eq!(
+                transport.get_extra_info(evloop::PeerName),
+                Some(address.into())
+            );
+            let name = transport.get_extra_info(evloop::SockName).unwrap();
+            assert_eq!(name.as_inet(), Some(peer.socket.peer_addr().unwrap()));
+        }
+    });
+}
+
 /// What the two sides know of what they agreed upon.
 #[test]
 fn what_was_agreed_upon_can_be_asked() {

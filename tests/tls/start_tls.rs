@@ -486,3 +486,36 @@ fn a_paused_protocol_is_resumed_by_the_new_transport() {
         assert_eq!(peer.read(2).await, b"on");
     });
 }
+
+/// A reader whose buffer was over its limit, and which had paused the transport for that: what was
+/// in it is the handshake's, so it reads on.
+#[test]
+fn a_reader_that_was_full_reads_on() {
+    run(async {
+        let callback = |mut reader: StreamReader, mut writer: StreamWriter| async move {
+            assert_eq!(reader.readline().await?, b"STARTTLS\n");
+            // Until the reader is full.
+            turns(5).await;
+            writer.start_tls(server_context("server")).await?;
+            let data = reader.read_to_end(usize::MAX).await?;
+            writer.write(&data);
+            writer.drain().await
+        };
+        let server = start_server(callback, ("127.0.0.1", 0))
+            .limit(16)
+            .await
+            .unwrap();
+        let mut peer = Scripted::connect(address_of(&server), scripted::client_config(TLS13));
+        let mut bytes = b"STARTTLS\n".to_vec();
+        bytes.extend(peer.records());
+        peer.send(&bytes).await;
+        within("a handshake", peer.shake_hands()).await.unwrap();
+        let data = pattern(100_000);
+        let mut records = peer.encrypt(&data);
+        records.extend(peer.close_notify());
+        peer.send(&records).await;
+        let (received, end) = within("the answer", peer.read_to_end()).await;
+        assert_eq!(end, End::Clean);
+        assert!(received == data);
+    });
+}

@@ -461,6 +461,37 @@ fn the_policies_of_a_server_hold_under_tls() {
     });
 }
 
+/// Those that are in use, by the ways that a server has to end them.
+#[test]
+fn cpython_113538_a_server_closes_and_aborts_clients_under_tls() {
+    run(async {
+        for way in ["close", "abort", "shutdown"] {
+            let trace = Trace::default();
+            let (server, address) = crate::pairs::server_of_probes(&trace).await;
+            let mut peer = Scripted::connect(address, scripted::client_config(TLS13));
+            peer.shake_hands().await.unwrap();
+            trace.until("made").await;
+            server.close();
+            let shutting_down = async {
+                match way {
+                    "close" => server.close_clients(),
+                    "abort" => server.abort_clients(),
+                    _ => drop(server.shutdown().await.unwrap()),
+                }
+            };
+            let ((), (_, end)) = join(shutting_down, async {
+                let end = peer.read_to_end().await;
+                drop(peer);
+                end
+            })
+            .await;
+            assert_eq!(end == End::Clean, way != "abort", "{way}: {end:?}");
+            within("the end", server.wait_closed()).await.unwrap();
+            assert_eq!(trace, ["made", "lost"]);
+        }
+    });
+}
+
 /// Each connection that was made is lost once, and one that was not made never, however it ends.
 #[test]
 fn every_connection_that_was_made_is_lost_once() {
@@ -543,10 +574,9 @@ fn tokio_3200_two_tasks_on_one_connection() {
     });
 }
 
-/// Handshakes take milliseconds each. The loop does not do a crowd of them in one turn: a timer in
-/// the middle of it is hardly late.
+/// A crowd that comes at once is served, each of them, one handshake after the other.
 #[test]
-fn h2o_2872_a_crowd_of_handshakes_leaves_room_for_others() {
+fn h2o_2872_a_crowd_of_handshakes() {
     run(async {
         let callback = |_: StreamReader, writer: StreamWriter| async move {
             writer.write(b"x");
