@@ -527,7 +527,7 @@ fn a_failure_with_much_unsent_leaves_nothing() {
         drop(transport);
         within("ours to be gone", async {
             while held() != (before.0 + 1, before.1) {
-                evloop::sleep(Duration::from_millis(10)).await;
+                evloop::sleep(Duration::from_millis(10)).await.unwrap();
             }
         })
         .await;

@@ -211,7 +211,7 @@ fn rustls_1707_our_client_is_refused() {
             .ssl(client_context())
             .await
             .unwrap();
-        let error = io::Error::from(within("the refusal", reader.read(1)).await.unwrap_err());
+        let error = within("the refusal", reader.read(1)).await.unwrap_err();
         let alert = AlertDescription::CertificateRequired;
         assert_eq!(TlsError::of(&error), Some(&TlsError::Alert(alert)));
         assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
@@ -307,7 +307,7 @@ fn fifty_silent_clients_are_dropped_at_the_handshake_timeout() {
         let left = (before.0 + 50, before.1);
         within("all to be dropped", async {
             while held() != left {
-                evloop::sleep(Duration::from_millis(5)).await;
+                evloop::sleep(Duration::from_millis(5)).await.unwrap();
             }
         })
         .await;
@@ -570,10 +570,9 @@ fn a_certificate_is_exchanged_under_a_running_server() {
         install("server", "second");
         let error = context.reload().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert_eq!(
-            error.to_string(),
-            "the key is not the one of the certificate"
-        );
+        let message = error.to_string();
+        let words = "now.key: the key is not the one of the certificate";
+        assert!(message.contains(words), "{message}");
         std::fs::remove_file(&pem).unwrap();
         let error = context.reload().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);

@@ -6,6 +6,7 @@ use futures::future::join;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::common::own_process::{self, resident_kib};
 use crate::common::trace::Trace;
 use crate::common::{pattern, run, turns};
 use crate::pairs::{KINDS, Ours, pair, scripted};
@@ -234,6 +235,34 @@ fn an_alert_reaches_a_peer_that_goes_on_sending() {
             let end = peer.read_to_end().await.1;
             assert!(matches!(end, End::Failed(_)), "{end:?}");
             drop(transport);
+        }
+    });
+}
+
+/// What comes behind a failure, or behind a close, is of no use to anybody, and costs no memory.
+#[test]
+fn what_nobody_will_read_is_not_kept() {
+    if !own_process::enter("records::what_nobody_will_read_is_not_kept") {
+        return;
+    }
+    run(async {
+        for (ours, version) in KINDS {
+            for fails in [true, false] {
+                let trace = Trace::default();
+                let (transport, mut peer) = pair(ours, version, Probe::new(&trace)).await;
+                if fails {
+                    peer.send(&[23, 3, 3, 0xff, 0xff]).await;
+                    trace.until("lost InvalidData").await;
+                } else {
+                    transport.close();
+                }
+                let data = peer.encrypt(&pattern(8 << 20));
+                let before = resident_kib();
+                peer.send(&data).await;
+                turns(5).await;
+                let grown = resident_kib().saturating_sub(before);
+                assert!(grown < 2048, "{grown} KiB were kept");
+            }
         }
     });
 }

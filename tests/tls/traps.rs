@@ -15,7 +15,7 @@ use futures::future::join;
 
 use crate::common::own_process::{self, resident_kib};
 use crate::common::trace::Trace;
-use crate::common::{in_thread, pattern, run, turns, within};
+use crate::common::{pattern, run, turns, within};
 use crate::pairs::{KINDS, Ours, address_of, pair, scripted, sockets};
 use crate::probe::{Call, Probe, block};
 use crate::scripted::{self, End, Scripted, TLS12, TLS13};
@@ -156,7 +156,7 @@ fn uvloop_385_a_cut_off_stream_is_an_error_behind_its_data() {
         peer.write(b"HTTP/1.0 200 OK\r\n").await;
         peer.finish();
         assert_eq!(reader.readline().await.unwrap(), b"HTTP/1.0 200 OK\r\n");
-        let error = io::Error::from(reader.read(100).await.unwrap_err());
+        let error = reader.read(100).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
         assert_eq!(CloseReason::of(&error), Some(CloseReason::Truncated));
         assert!(writer.drain().await.is_err());
@@ -351,7 +351,7 @@ fn nefarious2_111_an_idle_connection_wakes_nobody() {
             turns(5).await;
             let handle = get_running_loop().unwrap();
             let before = handle.metrics();
-            evloop::sleep(Duration::from_secs(1)).await;
+            evloop::sleep(Duration::from_secs(1)).await.unwrap();
             let after = handle.metrics();
             assert_eq!(after.events, before.events);
             // The sleep itself.
@@ -588,17 +588,16 @@ fn h2o_2872_a_crowd_of_handshakes() {
             .await
             .unwrap();
         let address = address_of(&server);
-        let crowd = in_thread(move || {
-            let mut peers: Vec<_> = (0..100)
-                .map(|_| Scripted::connect(address, scripted::client_config(TLS13)))
-                .collect();
-            for peer in &mut peers {
-                let hello = peer.records();
-                io::Write::write_all(&mut peer.socket, &hello).unwrap();
-            }
-            peers
-        });
-        let mut peers = crowd.await;
+        get_running_loop()
+            .unwrap()
+            .set_slow_callback_duration(Duration::from_millis(1));
+        // All of them are there before the loop looks.
+        let connect = |_| Scripted::connect(address, scripted::client_config(TLS13));
+        let mut peers: Vec<_> = (0..100).map(connect).collect();
+        for peer in &mut peers {
+            let hello = peer.records();
+            io::Write::write_all(&mut peer.socket, &hello).unwrap();
+        }
         for peer in &mut peers {
             within("a handshake", peer.shake_hands()).await.unwrap();
             assert_eq!(peer.read_to_end().await, (b"x".to_vec(), End::Clean));
