@@ -1,7 +1,7 @@
 //! Handshakes: those that fail, those that never end, how many there may be, and who is told.
 
 use std::future::IntoFuture;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
