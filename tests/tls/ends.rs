@@ -577,3 +577,94 @@ fn a_close_that_is_answered_by_garbage() {
         assert_eq!(reports, []);
     });
 }
+
+/// The end of our side, asked for while much is unsent, and a close behind it: all of it arrives,
+/// and then the end.
+#[test]
+fn an_end_and_a_close_behind_much_that_is_unsent() {
+    run(async {
+        for ours in [Ours::Client, Ours::Server] {
+            for closes in [false, true] {
+                let trace = Trace::default();
+                let (transport, mut peer) = pair(ours, TLS13, Probe::new(&trace)).await;
+                let data = pattern(6 << 20);
+                transport.write(&data);
+                transport.write_eof().unwrap();
+                if closes {
+                    transport.close();
+                }
+                let (received, end) = peer.read_to_end().await;
+                assert_eq!(end, End::Clean);
+                assert!(received == data);
+                if !closes {
+                    peer.write(b"answer").await;
+                    trace.until("data answer").await;
+                }
+                let goodbye = peer.close_notify();
+                peer.send(&goodbye).await;
+                trace.until("lost").await;
+                let wanted = if closes {
+                    CloseReason::Closed
+                } else {
+                    CloseReason::PeerEof
+                };
+                assert_eq!(reason(&transport), Some(wanted));
+            }
+        }
+    });
+}
+
+/// `resume_writing` that closes, and `pause_writing` that aborts.
+#[test]
+fn cpython_156512_ends_in_the_callbacks_of_flow_control() {
+    run(async {
+        for (ours, version) in KINDS {
+            for aborts in [false, true] {
+                let trace = Trace::default();
+                let probe = Probe::new(&trace).doing(move |call, transport| match call {
+                    Call::Pause if aborts => transport.abort(),
+                    Call::Resume => transport.close(),
+                    _ => {}
+                });
+                let (transport, mut peer) = pair(ours, version, probe).await;
+                let data = pattern(16 << 20);
+                transport.write(&data);
+                let (received, end) = peer.read_to_end().await;
+                drop(peer);
+                trace.until("lost").await;
+                if aborts {
+                    assert_eq!(trace, ["made", "pause", "lost"]);
+                    assert_ne!(end, End::Clean);
+                } else {
+                    assert_eq!(trace, ["made", "pause", "resume", "lost"]);
+                    assert_eq!(end, End::Clean);
+                    assert!(received == data);
+                }
+            }
+        }
+    });
+}
+
+/// A protocol that panics over what came costs its connection, and the peer sees that it was no
+/// good end.
+#[test]
+fn a_panic_over_data() {
+    run(async {
+        let reports = Trace::default();
+        reports.catch_reports();
+        for (ours, version) in KINDS {
+            let trace = Trace::default();
+            let probe = Probe::new(&trace).doing(|call, _| {
+                assert!(!matches!(call, Call::Data(_)), "on purpose");
+            });
+            let (transport, mut peer) = pair(ours, version, probe).await;
+            peer.write(b"this one").await;
+            trace.until("lost Other").await;
+            turns(3).await;
+            assert_eq!(trace, ["made", "data this one", "lost Other"]);
+            assert_eq!(reason(&transport), Some(CloseReason::HandlerFailed));
+            assert_ne!(peer.read_to_end().await.1, End::Clean);
+        }
+        assert_eq!(reports.lines().len(), 4, "{reports:?}");
+    });
+}

@@ -678,3 +678,98 @@ fn a_protocol_that_panics_behind_the_handshake_costs_one_connection() {
         assert_eq!(reports.by_ref().count(), 4, "{trace:?}");
     });
 }
+
+/// A peer that says goodbye in the middle of the handshake.
+#[test]
+fn a_goodbye_in_the_middle_of_the_handshake() {
+    run(async {
+        for (ours, version) in KINDS {
+            let trace = Trace::default();
+            let (mut peer, socket) = scripted(ours, version);
+            let connecting = ours.connect(socket, Probe::new(&trace));
+            let speaking = async {
+                if ours == Ours::Server {
+                    peer.flush().await;
+                    turns(3).await;
+                }
+                // Not encrypted: a warning, close_notify.
+                peer.send(&[21, 3, 3, 0, 2, 1, 0]).await;
+                peer.finish();
+                peer
+            };
+            let (connected, _peer) = join(connecting, speaking).await;
+            let error = connected.unwrap_err();
+            assert!(TlsError::of(&error).is_some(), "{error:?}");
+            assert_eq!(trace, []);
+        }
+    });
+}
+
+/// A server that takes one connection at a time counts those in their handshakes.
+#[test]
+fn a_connection_in_its_handshake_takes_a_place_among_the_connections() {
+    run(async {
+        let trace = Trace::default();
+        let made = trace.clone();
+        let server = create_server(move || Probe::new(&made), ("127.0.0.1", 0))
+            .ssl(server_context("server"))
+            .max_connections(1)
+            .await
+            .unwrap();
+        let connect = || Scripted::connect(address_of(&server), scripted::client_config(TLS13));
+        let silent = connect();
+        turns(5).await;
+        for round in 1..4 {
+            let mut next = connect();
+            next.flush().await;
+            if round == 1 {
+                assert!(next.hear_what_is_there().await.is_empty());
+                assert!(next.tls.is_handshaking());
+                silent.finish();
+            }
+            within("a place", next.shake_hands()).await.unwrap();
+            trace.until_count("made", round).await;
+            let goodbye = next.close_notify();
+            next.send(&goodbye).await;
+            next.finish();
+            trace.until_count("lost", round).await;
+        }
+    });
+}
+
+/// Over a unix socket there is no name but the one that is said.
+#[test]
+fn tls_over_a_unix_socket() {
+    run(async {
+        let folder = Folder::new();
+        let path = folder.path("socket");
+        let callback = |mut reader: StreamReader, writer: StreamWriter| async move {
+            let line = reader.readline().await?;
+            writer.write(&line);
+            writer.drain().await
+        };
+        let _server = evloop::start_unix_server(callback, &path)
+            .ssl(server_context("server"))
+            .await
+            .unwrap();
+        let (mut reader, writer) = evloop::open_unix_connection(&path)
+            .ssl(client_context())
+            .server_hostname("localhost")
+            .await
+            .unwrap();
+        writer.write(b"hello\n");
+        let answer = within("the answer", reader.readline()).await.unwrap();
+        assert_eq!(answer, b"hello\n");
+        assert!(writer.get_extra_info(evloop::PeerCredentials).is_some());
+        let error = evloop::open_unix_connection(&path)
+            .ssl(client_context())
+            .server_hostname("elsewhere.example")
+            .await
+            .map(drop)
+            .unwrap_err();
+        assert!(matches!(
+            TlsError::of(&error),
+            Some(TlsError::Certificate(_))
+        ));
+    });
+}
