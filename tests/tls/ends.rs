@@ -16,7 +16,7 @@ use crate::common::trace::Trace;
 use crate::common::{pattern, run, turns, within};
 use crate::pairs::{KINDS, Ours, pair, scripted};
 use crate::probe::{Call, Probe, block};
-use crate::scripted::{End, TLS12, TLS13};
+use crate::scripted::{End, Scripted, TLS12, TLS13};
 use crate::support::server_context;
 
 fn reason(transport: &Transport) -> Option<CloseReason> {
@@ -88,6 +88,20 @@ fn a_close_that_is_answered_by_data_or_a_reset() {
     });
 }
 
+/// A server's side of a connection that waits for hardly any time at its end.
+async fn impatient(
+    version: &'static rustls::SupportedProtocolVersion,
+    probe: Probe,
+) -> (Transport, Scripted) {
+    let (mut peer, socket) = scripted(Ours::Server, version);
+    let connecting = connect_accepted_socket(move || probe, socket)
+        .ssl(server_context("server"))
+        .ssl_shutdown_timeout(Duration::from_millis(100));
+    let (connected, shaken) = join(connecting.into_future(), peer.shake_hands()).await;
+    shaken.unwrap();
+    (connected.unwrap().0, peer)
+}
+
 /// A peer of TLS 1.3 need not answer, and we wait for `ssl_shutdown_timeout` at most. Not less,
 /// either.
 #[test]
@@ -95,14 +109,7 @@ fn a_close_that_is_never_answered() {
     run(async {
         for version in [TLS12, TLS13] {
             let trace = Trace::default();
-            let (mut peer, socket) = scripted(Ours::Server, version);
-            let probe = Probe::new(&trace);
-            let connecting = connect_accepted_socket(move || probe, socket)
-                .ssl(server_context("server"))
-                .ssl_shutdown_timeout(Duration::from_millis(100));
-            let (connected, shaken) = join(connecting.into_future(), peer.shake_hands()).await;
-            shaken.unwrap();
-            let (transport, _) = connected.unwrap();
+            let (transport, mut peer) = impatient(version, Probe::new(&trace)).await;
             transport.write(b"goodbye");
             let begun = Instant::now();
             transport.close();
@@ -520,7 +527,7 @@ fn a_failure_with_much_unsent_leaves_nothing() {
     run(async {
         let trace = Trace::default();
         let before = held();
-        let (transport, mut peer) = pair(Ours::Server, TLS13, Probe::new(&trace)).await;
+        let (transport, mut peer) = impatient(TLS13, Probe::new(&trace)).await;
         block(&transport);
         peer.send(&[23, 3, 3, 0xff, 0xff]).await;
         trace.until("lost InvalidData").await;
@@ -627,7 +634,7 @@ fn cpython_156512_ends_in_the_callbacks_of_flow_control() {
                     _ => {}
                 });
                 let (transport, mut peer) = pair(ours, version, probe).await;
-                let data = pattern(16 << 20);
+                let data = pattern(6 << 20);
                 transport.write(&data);
                 let (received, end) = peer.read_to_end().await;
                 drop(peer);

@@ -7,8 +7,8 @@ use evloop::{Server, Transport, connect_accepted_socket, create_connection, crea
 use futures::future::join;
 use rustls::SupportedProtocolVersion;
 
-use crate::common::listener;
 use crate::common::trace::Trace;
+use crate::common::{PATIENCE, listener};
 use crate::probe::Probe;
 use crate::scripted::{self, Scripted, TLS12, TLS13};
 use crate::support::{client_context, server_context};
@@ -56,7 +56,8 @@ pub(crate) fn scripted(
 }
 
 impl Ours {
-    /// Has a probe take over a socket, on which it is to be this side.
+    /// Has a probe take over a socket, on which it is to be this side. Its end has more time than
+    /// usual, since the machine may be slow.
     pub(crate) async fn connect(
         self,
         socket: TcpStream,
@@ -67,12 +68,14 @@ impl Ours {
                 create_connection(move || probe, socket)
                     .ssl(client_context())
                     .server_hostname("localhost")
+                    .ssl_shutdown_timeout(PATIENCE)
                     .into_future()
                     .await?
             }
             Self::Server => {
                 connect_accepted_socket(move || probe, socket)
                     .ssl(server_context("server"))
+                    .ssl_shutdown_timeout(PATIENCE)
                     .into_future()
                     .await?
             }
