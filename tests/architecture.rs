@@ -370,9 +370,15 @@ struct Place {
 const PLACES: &[Place] = &[
     Place {
         words: "catch_unwind",
-        // The door; the threads of the pool, which outlive what they are given to do; and a crate
-        // that panics at what a name server may say.
-        only_in: &["event_loop/door.rs", "sys/pool.rs", "sys/resolver.rs"],
+        // The door; the threads of the pool, which outlive what they are given to do; a crate that
+        // panics at what a name server may say, and another that does, in debug builds, at what a
+        // peer may.
+        only_in: &[
+            "event_loop/door.rs",
+            "sys/pool.rs",
+            "sys/resolver.rs",
+            "tls/engine.rs",
+        ],
     },
     Place {
         words: "Instant :: now",

@@ -110,13 +110,17 @@ impl TlsCore {
         self.eof.set(true);
     }
 
-    /// Feeds the engine, as far as it takes it. False if it cannot be had.
+    /// Feeds the engine, as far as it takes it. False if it cannot be had. What is behind an error
+    /// nobody will read.
     fn feed(&self) -> Result<bool, TlsError> {
         let mut queue = self.incoming.with(std::mem::take);
         let mut rest = queue.as_slice();
         let size = rest.len();
         let fed = self.engine.lend(|engine| engine.feed(&mut rest));
-        let left = rest.len();
+        let left = match &fed {
+            Some(Err(_)) => 0,
+            _ => rest.len(),
+        };
         queue.discard(size - left);
         let spare = if left == 0 {
             queue.reclaim()
@@ -126,6 +130,11 @@ impl TlsCore {
         self.incoming.with(|incoming| *incoming = queue);
         self.lower.agenda().spares().give(spare);
         fed.map_or(Ok(false), |fed| fed.map(|()| true))
+    }
+
+    /// TLS has failed, or is over: nobody reads any more.
+    pub(super) fn forget_incoming(&self) {
+        drop(self.incoming.with(std::mem::take));
     }
 
     fn has_incoming(&self) -> bool {

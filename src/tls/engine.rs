@@ -6,6 +6,7 @@
 //! for or set. asyncio's counterpart: `ssl.SSLObject` over two `MemoryBIO`.
 
 use std::io::{self, BufRead, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, RootCertStore,
-    ServerConfig, ServerConnection,
+    ClientConfig, ClientConnection, Connection, HandshakeKind, IoState, ProtocolVersion,
+    RootCertStore, ServerConfig, ServerConnection,
 };
 
 use crate::tls::details::TlsDetails;
@@ -30,6 +31,8 @@ pub(super) struct Engine {
     name: Option<String>,
     /// Something that was TLS has come.
     has_spoken: bool,
+    /// We have sent `close_notify`.
+    has_closed: bool,
 }
 
 impl Engine {
@@ -54,6 +57,7 @@ impl Engine {
             connection,
             name,
             has_spoken: false,
+            has_closed: false,
         }
     }
 
@@ -73,8 +77,7 @@ impl Engine {
                 }
             }
             let state = self
-                .connection
-                .process_new_packets()
+                .process()
                 .map_err(|error| TlsError::new(error, !self.has_spoken))?;
             self.has_spoken = true;
             if state.plaintext_bytes_to_read() > 0 {
@@ -82,6 +85,20 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    fn process(&mut self) -> Result<IoState, rustls::Error> {
+        if !self.has_closed {
+            return self.connection.process_new_packets();
+        }
+        // Behind a `close_notify` there is no alert any more, and of an error that would need one
+        // a debug build of rustls makes a panic.
+        catch_unwind(AssertUnwindSafe(|| self.connection.process_new_packets())).unwrap_or_else(
+            |_| {
+                let message = "what came behind our close_notify was in disorder";
+                Err(rustls::Error::General(message.to_owned()))
+            },
+        )
     }
 
     /// Puts what was decrypted behind what `storage` holds, as far as it has room. How many bytes
@@ -124,6 +141,7 @@ impl Engine {
     /// Says that we send no more.
     pub(super) fn close_notify(&mut self) {
         self.connection.send_close_notify();
+        self.has_closed = true;
     }
 
     pub(super) fn is_handshaking(&self) -> bool {

@@ -63,7 +63,7 @@ impl TlsProtocol {
                 self.upper.core().arouse();
             }
             Phase::Closing | Phase::Parting => self.core.throw_away(),
-            Phase::Failing | Phase::Over => {}
+            Phase::Failing | Phase::Over => self.core.forget_incoming(),
         }
     }
 

@@ -9,16 +9,24 @@ mod probe;
 
 mod blocking;
 mod quiet;
+mod pairs;
+mod scripted;
 mod support;
 mod talk;
 
 mod arguments;
 mod asyncio;
 mod bulk;
+mod bad_input;
 mod contexts;
 mod cpython;
 mod curl;
 mod endpoints;
 mod openssl;
+mod ends;
+mod handshakes;
+mod records;
+mod start_tls;
 mod streams;
+mod traps;
 mod upgrades;
