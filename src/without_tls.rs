@@ -21,7 +21,7 @@ pub(crate) struct ClientOptions {}
 
 impl ClientOptions {
     #[allow(clippy::unnecessary_wraps, reason = "with TLS it may fail")]
-    pub(crate) fn side(self, _: Option<String>) -> io::Result<Option<ClientSide>> {
+    pub(crate) fn side(self, _: Result<String, &'static str>) -> io::Result<Option<ClientSide>> {
         Ok(None)
     }
 }

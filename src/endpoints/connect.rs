@@ -187,7 +187,7 @@ where
                 mut joining,
             } = self;
             let handle = joining.begin()?;
-            let host = endpoint.host();
+            let host = endpoint.host().ok_or(NO_NAME);
             let tls = joining.prepare(&handle, host).await?;
             let socket = match endpoint.into_socket() {
                 Ok(socket) => Connected::adopt(&handle, socket.take()?)?,
@@ -280,3 +280,6 @@ impl ConnectOptions {
         self.interleave.unwrap_or(usual)
     }
 }
+
+/// asyncio's words.
+const NO_NAME: &str = "You must set server_hostname when using ssl without a host";

@@ -38,11 +38,12 @@ impl<F> Joining<F> {
         Ok(loop_of(self.loop_number)?)
     }
 
-    /// What it needs to be encrypted, if that is wanted, where this is the host.
+    /// What it needs to be encrypted, if that is wanted, where this is the host, or where there is
+    /// none and this is to be said about it.
     pub(crate) async fn prepare(
         &mut self,
         handle: &LoopHandle,
-        host: Option<String>,
+        host: Result<String, &'static str>,
     ) -> io::Result<Option<Prepared>> {
         match std::mem::take(&mut self.tls).side(host)? {
             Some(side) => side.prepare(handle).await.map(Some),

@@ -117,7 +117,7 @@ where
                 mut joining,
             } = self;
             let handle = joining.begin()?;
-            let tls = joining.prepare(&handle, None).await?;
+            let tls = joining.prepare(&handle, Err(NO_NAME)).await?;
             let socket = connect(&handle, endpoint).await?;
             joining.introduce(&handle, socket, tls).await
         })
@@ -147,3 +147,6 @@ async fn connect(handle: &LoopHandle, endpoint: UnixEndpoint) -> io::Result<Conn
         }
     }
 }
+
+/// asyncio's words.
+const NO_NAME: &str = "you have to pass server_hostname when using ssl";

@@ -197,9 +197,9 @@ pub(crate) struct ClientSide {
 }
 
 impl ClientOptions {
-    /// The client's side, if it is to be encrypted, of a connection to this host. An error for what
-    /// cannot be meant.
-    pub(crate) fn side(self, host: Option<String>) -> io::Result<Option<ClientSide>> {
+    /// The client's side, if it is to be encrypted, of a connection to this host; where there is
+    /// none, what to say if nobody has named one. An error for what cannot be meant.
+    pub(crate) fn side(self, host: Result<String, &'static str>) -> io::Result<Option<ClientSide>> {
         let context = match self.ssl.0 {
             Choice::Off => {
                 if self.server_hostname.is_some() {
@@ -212,9 +212,10 @@ impl ClientOptions {
             Choice::Given(context) => Some(context),
         };
         self.times.check()?;
-        let name = self.server_hostname.or(host).ok_or_else(|| {
-            invalid_input("You must set server_hostname when using ssl without a host")
-        })?;
+        let name = match self.server_hostname {
+            Some(name) => name,
+            None => host.map_err(invalid_input)?,
+        };
         Ok(Some(ClientSide {
             context,
             name,

@@ -106,7 +106,9 @@ impl Upgrade {
                     times: self.times,
                 };
                 // A context was given, so there is a side.
-                let side = options.side(None)?.ok_or(io::ErrorKind::InvalidInput)?;
+                let side = options
+                    .side(Err(NO_NAME))?
+                    .ok_or(io::ErrorKind::InvalidInput)?;
                 side.prepare(handle).await
             }
             TlsContext::Server(_) if self.server_hostname.is_some() => Err(invalid_input(
@@ -240,3 +242,6 @@ impl fmt::Debug for StartTls {
             .finish_non_exhaustive()
     }
 }
+
+/// The words of Python's `ssl`.
+const NO_NAME: &str = "check_hostname requires server_hostname";

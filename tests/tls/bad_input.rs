@@ -95,11 +95,12 @@ fn clients_arguments_that_contradict_each_other() {
         client!(create_connection(probe, ("127.0.0.1", 1)));
         client!(open_unix_connection(&path));
         client!(create_unix_connection(probe, &path));
+        let no_name = "you have to pass server_hostname when using ssl";
         let no_host = "You must set server_hostname when using ssl without a host";
-        refused(open_unix_connection(&path).ssl(true).await, no_host);
+        refused(open_unix_connection(&path).ssl(true).await, no_name);
         refused(
             create_unix_connection(probe, &path).ssl(true).await,
-            no_host,
+            no_name,
         );
         refused(
             open_connection(sockets().0).ssl(client_context()).await,

@@ -8,23 +8,23 @@ mod common;
 mod probe;
 
 mod blocking;
-mod quiet;
 mod pairs;
+mod quiet;
 mod scripted;
 mod support;
 mod talk;
 
 mod arguments;
 mod asyncio;
-mod bulk;
 mod bad_input;
+mod bulk;
 mod contexts;
 mod cpython;
 mod curl;
 mod endpoints;
-mod openssl;
 mod ends;
 mod handshakes;
+mod openssl;
 mod records;
 mod start_tls;
 mod streams;
