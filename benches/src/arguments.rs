@@ -4,11 +4,17 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use evloop_benches::contract::Transport;
+
 use crate::cells::{self, Cell};
+use crate::participants::{Participant, Takes};
 use crate::results::{ROUNDS, Scope};
 
 /// What `--cell` takes besides the cells' names.
-pub const PARTS: [&str; 4] = ["idle", "counts", "profile", "tasks"];
+pub const PARTS: [&str; 5] = ["idle", "counts", "profile", "tasks", TLS];
+
+/// The name of all cells over TLS, which are a run of their own with a page of its own.
+pub const TLS: &str = "tls";
 
 /// Measures evloop beside a bare epoll loop and its peers, and prints the tables as Markdown.
 ///
@@ -29,7 +35,7 @@ pub struct Arguments {
     pub quick: bool,
 
     /// Measure this cell only; may be given more than once. `idle`, `counts`, `profile` and
-    /// `tasks` name the other parts of a run.
+    /// `tasks` name the other parts of a run; `tls` all cells over TLS, which no other run has.
     #[arg(long = "cell", value_name = "NAME")]
     pub cells: Vec<String>,
 
@@ -75,7 +81,7 @@ pub struct Arguments {
     pub accept: bool,
 
     /// Put tables and plots into the repository's docs/performance.md: those of a whole run only,
-    /// of seven rounds at least.
+    /// of seven rounds at least; with `--cell tls` into docs/performance-tls.md.
     #[arg(long)]
     pub write_docs: bool,
 }
@@ -102,7 +108,7 @@ impl Arguments {
         }
         let reason = if self.quick {
             "--quick leaves cells out"
-        } else if !self.cells.is_empty() {
+        } else if !self.cells.is_empty() && self.cells != [TLS] {
             "--cell leaves cells out"
         } else if !self.only.is_empty() {
             "--only leaves participants out"
@@ -133,7 +139,22 @@ impl Arguments {
 
     /// Whether a cell is measured: one that was asked for, or all that suit the effort.
     pub fn wants_cell(&self, cell: &Cell) -> bool {
+        if cell.transport == Transport::Tls {
+            let named = |name: &str| self.cells.iter().any(|cell| cell == name);
+            return named(TLS) || named(&cell.name);
+        }
         self.wants(&cell.name) && (cell.quick || !self.quick || !self.cells.is_empty())
+    }
+
+    /// Whether somebody is needed for a run: where cells over TLS are all of it, who has TLS, and
+    /// where none are, who has something else.
+    pub fn needs(&self, participant: &Participant) -> bool {
+        let over_tls = |name: &String| name.starts_with(TLS);
+        let nothing_else = !self.cells.is_empty() && self.cells.iter().all(over_tls);
+        match participant.takes {
+            Takes::Tls => self.cells.iter().any(over_tls),
+            _ => participant.has_tls() || !nothing_else,
+        }
     }
 
     /// Whether a part of the run, or a cell, was asked for.
@@ -159,7 +180,9 @@ mod tests {
             let wanted = cells.iter().filter(|cell| arguments.wants_cell(cell));
             wanted.map(|cell| &*cell.name).collect::<Vec<_>>()
         };
-        assert_eq!(wanted("").len(), cells.len());
+        assert_eq!(wanted("").len(), cells::without_tls().len());
+        assert_eq!(wanted("--cell tls").len(), cells::over_tls().len());
+        assert_eq!(wanted("--cell tls-c1-1K"), ["tls-c1-1K"]);
         let quick = wanted("--quick");
         assert!(
             quick.contains(&"c100-1K") && !quick.contains(&"c10000-64"),
@@ -195,6 +218,7 @@ mod tests {
         let refusal = |line: &str| parse(line).refuse_partial_docs();
         assert_eq!(refusal("--write-docs"), Ok(()));
         assert_eq!(refusal("--write-docs --rounds 7"), Ok(()));
+        assert_eq!(refusal("--write-docs --cell tls"), Ok(()));
         assert_eq!(refusal("--quick --cell c1-1K"), Ok(()));
         for (line, reason) in [
             ("--quick", "--quick leaves cells out"),

@@ -1,6 +1,6 @@
 //! The cells: what is measured over sockets, as data.
 
-use evloop_benches::contract::Transport;
+use evloop_benches::contract::{CHUNK, Transport};
 
 const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
@@ -37,22 +37,24 @@ pub enum Shape {
     Lines,
     /// The client sends, half-closes, and is told how much it was.
     Upload,
-    /// The client asks for so many bytes, and the server sends them.
-    Download,
+    /// The client asks for so many bytes, and the server sends them, in writes of this size.
+    Download { write: usize },
     /// The client sends and receives at once.
     BulkEcho,
     /// Connect, one echo, close.
     Churn,
+    /// The same over TLS, going on with the session of an earlier connection.
+    Resumed,
 }
 
 impl Shape {
     /// The server's `--work`.
     pub fn work(self) -> &'static str {
         match self {
-            Self::Echo { .. } | Self::BulkEcho | Self::Churn => "echo",
+            Self::Echo { .. } | Self::BulkEcho | Self::Churn | Self::Resumed => "echo",
             Self::Lines => "lines",
             Self::Upload => "upload",
-            Self::Download => "download",
+            Self::Download { .. } => "download",
         }
     }
 
@@ -64,14 +66,19 @@ impl Shape {
             Self::Echo { bytes, pipelined } => (bytes * pipelined + 1)
                 .next_power_of_two()
                 .clamp(4 * KIB, LARGEST_BUFFER),
-            Self::Lines | Self::Churn => 4 * KIB,
-            Self::Upload | Self::Download | Self::BulkEcho => LARGEST_BUFFER,
+            Self::Lines | Self::Churn | Self::Resumed => 4 * KIB,
+            Self::Upload | Self::Download { .. } | Self::BulkEcho => LARGEST_BUFFER,
         }
     }
 }
 
-/// All of them, in the tables' order.
+/// Those of every run and those of TLS.
 pub fn all() -> Vec<Cell> {
+    [without_tls(), over_tls()].concat()
+}
+
+/// Those of a whole run, in the tables' order.
+pub fn without_tls() -> Vec<Cell> {
     let tcp = over_tcp();
     let unix: Vec<_> = UNIX
         .iter()
@@ -108,7 +115,7 @@ fn over_tcp() -> Vec<Cell> {
     for (prefix, shape, all_connections) in [
         ("lines", Shape::Lines, &[1, 10, 100][..]),
         ("upload", Shape::Upload, &[1, 10]),
-        ("download", Shape::Download, &[1, 10]),
+        ("download", Shape::Download { write: CHUNK }, &[1, 10]),
         ("bulkecho", Shape::BulkEcho, &[1, 10]),
         ("churn", Shape::Churn, &[1, 10]),
     ] {
@@ -138,6 +145,38 @@ fn echo(connections: usize, bytes: usize, size: &str, pipelined: usize) -> Cell 
         connections,
         shape: Shape::Echo { bytes, pipelined },
     }
+}
+
+/// Those of a run of their own: what an echo costs, what a handshake does, and what each byte.
+pub fn over_tls() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for connections in [1, 10, 100] {
+        cells.push(echo(connections, KIB, "1K", 1));
+    }
+    for (name, connections, shape) in [
+        ("download-c1-16K", 1, Shape::Download { write: 16 * KIB }),
+        ("download-c10-16K", 10, Shape::Download { write: 16 * KIB }),
+        ("download-c1-1M", 1, Shape::Download { write: MIB }),
+        ("download-c10-1M", 10, Shape::Download { write: MIB }),
+        ("upload-c1", 1, Shape::Upload),
+        ("upload-c10", 10, Shape::Upload),
+        ("churn-c10", 10, Shape::Churn),
+        ("resumed-c10", 10, Shape::Resumed),
+    ] {
+        cells.push(Cell {
+            name: name.to_owned(),
+            transport: Transport::Tls,
+            connections,
+            shape,
+            quick: false,
+        });
+    }
+    for cell in &mut cells {
+        cell.name.insert_str(0, "tls-");
+        cell.transport = Transport::Tls;
+        cell.quick = true;
+    }
+    cells
 }
 
 /// The same cell over unix sockets.

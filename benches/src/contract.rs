@@ -20,11 +20,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// How many connections may wait to be accepted.
 pub const BACKLOG: i32 = 4096;
 
-/// The size of one write of [`Work::Download`].
+/// The size of one write of [`Work::Download`], unless another one is asked for.
 pub const CHUNK: usize = 64 * 1024;
 
+/// The largest of them.
+pub const LARGEST_WRITE: usize = 1024 * 1024;
+
 /// What [`Work::Download`] sends, again and again.
-pub static PAYLOAD: [u8; CHUNK] = [0; CHUNK];
+pub static PAYLOAD: [u8; LARGEST_WRITE] = [0; LARGEST_WRITE];
 
 /// The bytes of the count that [`Work::Upload`] sends and [`Work::Download`] receives.
 pub const COUNT: usize = size_of::<u64>();
@@ -37,6 +40,8 @@ pub struct Options {
     pub work: Work,
     /// Bytes of a read buffer, whoever owns it.
     pub buffer: usize,
+    /// Bytes of one write of [`Work::Download`].
+    pub write: usize,
     pub driver: Driver,
 }
 
@@ -54,6 +59,8 @@ pub enum Api {
 pub enum Transport {
     Tcp,
     Unix,
+    /// TCP with TLS, for those who have it.
+    Tls,
 }
 
 /// `--work`: the table in README.md.
@@ -81,6 +88,7 @@ impl Options {
             listen: Transport::Tcp,
             work: Work::Echo,
             buffer: CHUNK,
+            write: CHUNK,
             driver: Driver::Epoll,
         };
         while let Some(name) = arguments.next() {
@@ -91,7 +99,8 @@ impl Options {
                 "--api" => options.api = value.parse()?,
                 "--listen" => options.listen = value.parse()?,
                 "--work" => options.work = value.parse()?,
-                "--buffer" => options.buffer = parse_buffer(&value)?,
+                "--buffer" => options.buffer = parse_size(&name, &value)?,
+                "--write" => options.write = parse_size(&name, &value)?.min(LARGEST_WRITE),
                 "--driver" => options.driver = value.parse()?,
                 _ => return Err(format!("there is no option {name}")),
             }
@@ -116,13 +125,17 @@ impl FromStr for Api {
 }
 
 impl Transport {
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::Unix];
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Unix, Self::Tls];
+
+    /// What every server listens for.
+    pub const OF_ALL: [Self; 2] = [Self::Tcp, Self::Unix];
 
     /// As `--listen` takes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Unix => "unix",
+            Self::Tls => "tls",
         }
     }
 }
@@ -132,7 +145,7 @@ impl FromStr for Transport {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|known| known.name() == name);
-        known.ok_or_else(|| format!("--listen is tcp or unix, not {name}"))
+        known.ok_or_else(|| format!("--listen is tcp, unix or tls, not {name}"))
     }
 }
 
@@ -163,15 +176,24 @@ impl FromStr for Driver {
     }
 }
 
-fn parse_buffer(value: &str) -> Result<usize, String> {
+fn parse_size(name: &str, value: &str) -> Result<usize, String> {
     match value.parse() {
-        Ok(0) | Err(_) => Err(format!("--buffer is a number of bytes, not {value}")),
+        Ok(0) | Err(_) => Err(format!("{name} is a number of bytes, not {value}")),
         Ok(bytes) => Ok(bytes),
     }
 }
 
 /// The command line's options, or the end of the program with a sentence about what is wrong.
 pub fn options() -> Options {
+    let options = options_with_tls();
+    if options.listen == Transport::Tls {
+        refuse("this one has no TLS");
+    }
+    options
+}
+
+/// The same for those who have TLS.
+pub fn options_with_tls() -> Options {
     Options::parse(std::env::args().skip(1)).unwrap_or_else(|fault| refuse(fault))
 }
 
@@ -205,7 +227,7 @@ pub enum Listener {
 /// TCP_NODELAY is set on the listener: on Linux, accepted sockets inherit it.
 pub fn listen(transport: Transport) -> io::Result<Listener> {
     match transport {
-        Transport::Tcp => {
+        Transport::Tcp | Transport::Tls => {
             let socket = stream_socket(AddressFamily::INET)?;
             sockopt::set_tcp_nodelay(&socket, true)?;
             rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
@@ -245,13 +267,22 @@ pub fn announce(place: impl Display) -> io::Result<()> {
 
 /// The next write of [`Work::Download`] when so much is left; empty at the end.
 pub fn chunk(left: u64) -> &'static [u8] {
-    let size = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+    chunk_of(CHUNK, left)
+}
+
+fn chunk_of(write: usize, left: u64) -> &'static [u8] {
+    let size = usize::try_from(left).map_or(write, |left| left.min(write));
     &PAYLOAD[..size]
 }
 
 /// The same for those who send all of it, taken off `left`.
 pub fn next_chunk(left: &mut u64) -> &'static [u8] {
-    let chunk = chunk(*left);
+    next_write(left, CHUNK)
+}
+
+/// The same in writes of another size.
+pub fn next_write(left: &mut u64, write: usize) -> &'static [u8] {
+    let chunk = chunk_of(write, *left);
     *left -= chunk.len() as u64;
     chunk
 }
@@ -280,13 +311,14 @@ mod tests {
     fn every_option_is_read() {
         assert_eq!(
             parse(
-                "--api protocol --listen unix --work lines-buffered --buffer 4096 --driver uring"
+                "--api protocol --listen unix --work lines-buffered --buffer 4096 --write 512 --driver uring"
             ),
             Ok(Options {
                 api: Api::Protocol,
                 listen: Transport::Unix,
                 work: Work::LinesBuffered,
                 buffer: 4096,
+                write: 512,
                 driver: Driver::Uring,
             })
         );
@@ -297,7 +329,7 @@ mod tests {
         for (line, fault) in [
             ("--work", "--work needs a value"),
             ("--work sing", "no --work is called sing"),
-            ("--listen udp", "--listen is tcp or unix, not udp"),
+            ("--listen udp", "--listen is tcp, unix or tls, not udp"),
             ("--buffer 0", "--buffer is a number of bytes, not 0"),
             ("--colour red", "there is no option --colour"),
         ] {

@@ -109,21 +109,16 @@ impl<'a> Counter<'a> {
     ) -> Vec<Counted> {
         let mut results = Vec::new();
         for cell in cells {
-            let Some(work) = participant.work(cell.shape) else {
+            if participant.work(cell.transport, cell.shape).is_none() {
                 continue;
-            };
+            }
             if !SYSTEM_CALLS.contains(&cell.name.as_str()) {
                 continue;
             }
             eprintln!("counting {} in {}", participant.name, cell.name);
             let counted = self
                 .programs
-                .command_line(
-                    participant,
-                    cell.transport,
-                    work,
-                    participant.buffer(cell.shape),
-                )
+                .command_line(participant, cell.transport, cell.shape)
                 .and_then(|command_line| {
                     self.count_cell(participant, cell, &command_line)
                         .map_err(|error| error.to_string())
@@ -261,10 +256,9 @@ impl<'a> Counter<'a> {
         tools::find("valgrind")?;
         let cell = cells::all().into_iter().find(|cell| cell.name == PROFILED);
         let cell = cell.ok_or("the cell to profile is gone")?;
-        let (work, buffer) = (cell.shape.work(), participant.buffer(cell.shape));
         let command_line = self
             .programs
-            .command_line(participant, cell.transport, work, buffer)?;
+            .command_line(participant, cell.transport, cell.shape)?;
         let options = [
             "--dump-instr=yes",
             "--compress-strings=no",
@@ -322,7 +316,11 @@ fn operations(cell: &Cell, batches: u64) -> u64 {
     let of_one = match cell.shape {
         Shape::Lines => LINES,
         Shape::Echo { pipelined, .. } => pipelined,
-        Shape::Upload | Shape::Download | Shape::BulkEcho | Shape::Churn => 1,
+        Shape::Upload
+        | Shape::Download { .. }
+        | Shape::BulkEcho
+        | Shape::Churn
+        | Shape::Resumed => 1,
     };
     batches * (cell.connections * of_one) as u64
 }

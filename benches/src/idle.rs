@@ -64,8 +64,7 @@ fn one(
         pipelined: 1,
     };
     let transport = Transport::Tcp;
-    let (work, buffer) = (shape.work(), participant.buffer(shape));
-    let command_line = programs.command_line(participant, transport, work, buffer)?;
+    let command_line = programs.command_line(participant, transport, shape)?;
     let launch = Launch::plain(processors.server, command_line);
     let grown = || -> io::Result<u64> {
         let server = ServerProcess::start(&launch)?;

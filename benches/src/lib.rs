@@ -13,4 +13,5 @@ pub mod folder;
 pub mod foreign;
 pub mod socket;
 pub mod task_program;
+pub mod tls;
 pub mod tools;

@@ -9,7 +9,16 @@ use crate::programs::Programs;
 use crate::results::Machine;
 
 /// Crates whose versions are of interest.
-const CRATES: [&str; 5] = ["mio", "tokio", "smol", "monoio", "glommio"];
+const CRATES: [&str; 8] = [
+    "mio",
+    "tokio",
+    "smol",
+    "monoio",
+    "glommio",
+    "rustls",
+    "tokio-rustls",
+    "aws-lc-rs",
+];
 
 /// Describes this machine, before this process was pinned to a part of it.
 pub fn describe(programs: &Programs) -> Machine {

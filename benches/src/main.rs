@@ -186,7 +186,7 @@ impl Stage {
             &arguments.only
         };
         let mut participants = participants::ALL.to_vec();
-        participants.retain(|one| one.is_among(only));
+        participants.retain(|one| one.is_among(only) && arguments.needs(one));
         if participants.is_empty() {
             return Err("no participant is called that; --list shows them".into());
         }
@@ -252,7 +252,7 @@ impl Stage {
     fn count(&self, quick: bool, left_out: &mut Vec<String>) -> io::Result<Vec<Counted>> {
         Processors::pin(self.processors.server)?;
         let counter = Counter::new(&self.programs, self.processors.server, left_out)?;
-        let cells = cells::all();
+        let cells = cells::without_tls();
         let mut counted = Vec::new();
         for participant in &self.participants {
             if !(quick && participant.is_python()) {

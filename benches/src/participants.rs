@@ -1,5 +1,7 @@
 //! Who is compared, as data.
 
+use evloop_benches::contract::Transport;
+
 use crate::cells::{LARGEST_BUFFER, Shape};
 
 /// A row or column of the tables, and how its server is started.
@@ -42,17 +44,27 @@ pub enum Takes {
     LinesBuffered,
     /// Counts of echoes: an API that is shown in no table of times.
     CountsOfEcho,
+    /// The cells over TLS only.
+    Tls,
 }
 
 impl Participant {
     /// The server's `--work` for cells of this shape; `None` when it takes no part.
-    pub fn work(&self, shape: Shape) -> Option<&'static str> {
+    pub fn work(&self, listen: Transport, shape: Shape) -> Option<&'static str> {
+        if listen == Transport::Tls {
+            return self.has_tls().then(|| shape.work());
+        }
         match (self.takes, shape) {
             (Takes::Everything, _) => Some(shape.work()),
             (Takes::LinesBuffered, Shape::Lines) => Some("lines-buffered"),
             (Takes::CountsOfEcho, Shape::Echo { .. }) => Some("echo"),
             _ => None,
         }
+    }
+
+    /// Whether it takes part in the cells over TLS.
+    pub fn has_tls(&self) -> bool {
+        self.takes == Takes::Tls || self.is_profiled()
     }
 
     /// The server's `--buffer` for cells of this shape. One that serves a whole loop is as large as
@@ -108,7 +120,7 @@ const fn everywhere(
 }
 
 /// The one by which the others are divided comes first.
-pub const ALL: [Participant; 15] = [
+pub const ALL: [Participant; 16] = [
     everywhere("bare", Program::Cargo("serve_bare"), &[]),
     everywhere("mio", Program::Cargo("serve_mio"), &[]),
     everywhere(
@@ -133,6 +145,12 @@ pub const ALL: [Participant; 15] = [
         program: Program::Cargo("serve_tokio"),
         arguments: &[],
         takes: Takes::LinesBuffered,
+    },
+    Participant {
+        name: "tokio-rustls",
+        program: Program::Cargo("serve_tokio_rustls"),
+        arguments: &[],
+        takes: Takes::Tls,
     },
     everywhere("smol", Program::Cargo("serve_smol"), &[]),
     everywhere(

@@ -10,9 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use evloop_benches::contract::Transport;
+use evloop_benches::contract::{CHUNK, Transport};
 use evloop_benches::foreign;
 
+use crate::cells::Shape;
 use crate::machine::first_line;
 use crate::participants::{Participant, Program};
 
@@ -71,17 +72,25 @@ impl Programs {
         &self,
         participant: &Participant,
         listen: Transport,
-        work: &str,
-        buffer: usize,
+        shape: Shape,
     ) -> Result<Vec<String>, String> {
+        let work = participant.work(listen, shape).unwrap_or(shape.work());
         let program = self.start(participant.program, "serve.py")?;
         let arguments = participant.arguments.iter().map(|&part| part.to_owned());
+        let write = match shape {
+            // Those who are asked for another size know what that is.
+            Shape::Download { write } if write != CHUNK => {
+                vec!["--write".to_owned(), write.to_string()]
+            }
+            _ => Vec::new(),
+        };
         let contract = ["--listen", listen.name(), "--work", work, "--buffer"];
         Ok(program
             .into_iter()
             .chain(arguments)
             .chain(contract.map(str::to_owned))
-            .chain([buffer.to_string()])
+            .chain([participant.buffer(shape).to_string()])
+            .chain(write)
             .collect())
     }
 

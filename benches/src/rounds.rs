@@ -111,12 +111,11 @@ impl Bench<'_> {
         if participant.takes == Takes::CountsOfEcho {
             return None;
         }
-        let work = participant.work(cell.shape)?;
+        participant.work(cell.transport, cell.shape)?;
         let start = || -> Result<Entrant, String> {
-            let buffer = participant.buffer(cell.shape);
             let command_line =
                 self.programs
-                    .command_line(participant, cell.transport, work, buffer)?;
+                    .command_line(participant, cell.transport, cell.shape)?;
             let launch = Launch::plain(self.processors.server, command_line);
             let server = ServerProcess::start(&launch).map_err(|error| error.to_string())?;
             let limit = server
@@ -179,11 +178,13 @@ pub fn try_out(
     let shape = match participant.takes {
         Takes::LinesBuffered => Shape::Lines,
         // Any echo will do.
-        Takes::Everything | Takes::CountsOfEcho => Shape::Churn,
+        Takes::Everything | Takes::CountsOfEcho | Takes::Tls => Shape::Churn,
     };
-    let work = participant.work(shape).unwrap_or(shape.work());
-    let buffer = participant.buffer(shape);
-    let command_line = programs.command_line(participant, Transport::Tcp, work, buffer)?;
+    let listen = match participant.takes {
+        Takes::Tls => Transport::Tls,
+        _ => Transport::Tcp,
+    };
+    let command_line = programs.command_line(participant, listen, shape)?;
     ServerProcess::start(&Launch::plain(processors.server, command_line))
         .map(drop)
         .map_err(|error| error.to_string())
@@ -214,8 +215,8 @@ impl Entrant {
     fn result(mut self, cell: &Cell) -> CellResult {
         // Bulk is counted in bytes and shown in MiB.
         let unit = match cell.shape {
-            Shape::Upload | Shape::Download | Shape::BulkEcho => MIB as f64,
-            Shape::Echo { .. } | Shape::Lines | Shape::Churn => 1.0,
+            Shape::Upload | Shape::Download { .. } | Shape::BulkEcho => MIB as f64,
+            Shape::Echo { .. } | Shape::Lines | Shape::Churn | Shape::Resumed => 1.0,
         };
         CellResult {
             cell: cell.name.clone(),

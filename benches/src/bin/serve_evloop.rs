@@ -4,16 +4,17 @@
 use std::io;
 
 use evloop::{
-    Outcome, Protocol, Server, StreamReader, StreamWriter, Transport, create_server,
-    create_unix_server, start_server, start_unix_server,
+    Outcome, Protocol, Server, Ssl, StreamReader, StreamWriter, TlsServerContext, Transport,
+    create_server, create_unix_server, start_server, start_unix_server,
 };
 use evloop_benches::contract::{self, Api, COUNT, Options, Work};
+use evloop_benches::tls;
 
 const ANYWHERE: (&str, u16) = ("127.0.0.1", 0);
 const BACKLOG: u32 = contract::BACKLOG as u32;
 
 fn main() -> io::Result<()> {
-    let options = contract::options();
+    let options = contract::options_with_tls();
     contract::raise_descriptor_limit();
     evloop::run(serve(options))?
 }
@@ -33,12 +34,12 @@ async fn serve(options: Options) -> io::Result<()> {
 }
 
 async fn serve_protocol(options: Options) -> io::Result<Server> {
-    let listen = options.listen;
+    let (listen, write) = (options.listen, options.write);
     match options.work {
         Work::Echo => with_protocols(Echo::default, listen).await,
         Work::Lines => with_protocols(Lines::default, listen).await,
         Work::Upload => with_protocols(Upload::default, listen).await,
-        Work::Download => with_protocols(Download::default, listen).await,
+        Work::Download => with_protocols(move || Download::of(write), listen).await,
         Work::LinesBuffered => contract::refuse("evloop needs no buffering by hand"),
     }
 }
@@ -48,7 +49,12 @@ async fn with_protocols<P: Protocol>(
     listen: contract::Transport,
 ) -> io::Result<Server> {
     match listen {
-        contract::Transport::Tcp => create_server(factory, ANYWHERE).backlog(BACKLOG).await,
+        contract::Transport::Tcp | contract::Transport::Tls => {
+            create_server(factory, ANYWHERE)
+                .backlog(BACKLOG)
+                .ssl(ssl(listen)?)
+                .await
+        }
         contract::Transport::Unix => {
             create_unix_server(factory, contract::socket_path())
                 .backlog(BACKLOG)
@@ -66,7 +72,9 @@ async fn serve_streams(options: Options) -> io::Result<Server> {
         (Work::Echo, _) => with_streams(move |r, w| echo(r, w, buffer), options).await,
         (Work::Lines, _) => with_streams(lines, options).await,
         (Work::Upload, _) => with_streams(move |r, w| upload(r, w, buffer), options).await,
-        (Work::Download, _) => with_streams(download, options).await,
+        (Work::Download, _) => {
+            with_streams(move |r, w| download(r, w, options.write), options).await
+        }
         (Work::LinesBuffered, _) => contract::refuse("evloop needs no buffering by hand"),
     }
 }
@@ -77,10 +85,11 @@ async fn with_streams<R: Outcome<K>, K>(
 ) -> io::Result<Server> {
     let limit = options.buffer.max(contract::CHUNK);
     match options.listen {
-        contract::Transport::Tcp => {
+        contract::Transport::Tcp | contract::Transport::Tls => {
             start_server(handler, ANYWHERE)
                 .backlog(BACKLOG)
                 .limit(limit)
+                .ssl(ssl(options.listen)?)
                 .await
         }
         contract::Transport::Unix => {
@@ -90,6 +99,14 @@ async fn with_streams<R: Outcome<K>, K>(
                 .await
         }
     }
+}
+
+/// With what connections are encrypted, if they are.
+fn ssl(listen: contract::Transport) -> io::Result<Ssl<TlsServerContext>> {
+    Ok(match listen {
+        contract::Transport::Tls => tls::server_config()?.into(),
+        contract::Transport::Tcp | contract::Transport::Unix => false.into(),
+    })
 }
 
 /// Sends back what comes, and receives no faster than it can send.
@@ -189,10 +206,19 @@ struct Download {
     transport: Option<Transport>,
     count: Vec<u8>,
     left: u64,
+    write: usize,
     paused: bool,
 }
 
 impl Download {
+    /// Sends in writes of so many bytes.
+    fn of(write: usize) -> Self {
+        Self {
+            write,
+            ..Self::default()
+        }
+    }
+
     /// Writes until the transport asks for a pause.
     fn send_more(&mut self) {
         let Some(transport) = &self.transport else {
@@ -200,7 +226,7 @@ impl Download {
         };
         let (_, high) = transport.get_write_buffer_limits();
         while self.left > 0 && !self.paused {
-            transport.write(contract::next_chunk(&mut self.left));
+            transport.write(contract::next_write(&mut self.left, self.write));
             // A pause is called for when this step has ended; the size is known at once.
             self.paused = transport.get_write_buffer_size() > high;
         }
@@ -280,11 +306,15 @@ async fn upload(mut reader: StreamReader, writer: StreamWriter, buffer: usize) -
     writer.drain().await
 }
 
-async fn download(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
+async fn download(
+    mut reader: StreamReader,
+    writer: StreamWriter,
+    write: usize,
+) -> io::Result<()> {
     let count = reader.readexactly(COUNT).await?;
     let mut left = count.try_into().map_or(0, u64::from_le_bytes);
     while left > 0 {
-        writer.write(contract::next_chunk(&mut left));
+        writer.write(contract::next_write(&mut left, write));
         writer.drain().await?;
     }
     Ok(())

@@ -3,16 +3,15 @@
 use std::io::{self, Read, Write};
 use std::time::Instant;
 
-use evloop_benches::socket::Socket;
-use rustix::net::SocketAddrAny;
+use evloop_benches::tls::Link;
 
 use crate::cells::CHURN;
 use crate::load::pattern::Pattern;
-use crate::load::wire::{Origin, Wire, now};
+use crate::load::wire::{Origin, Target, Wire, now};
 use crate::load::{Check, Histogram, Load, Until, wrong};
 
 pub struct Churn {
-    server: SocketAddrAny,
+    server: Target,
     pattern: Pattern,
     wire: Wire,
     lives: Vec<Option<Life>>,
@@ -20,13 +19,13 @@ pub struct Churn {
 
 /// A connection and how far its only echo is.
 struct Life {
-    socket: Socket,
+    socket: Link,
     sent: bool,
     received: usize,
 }
 
 impl Churn {
-    pub fn new(server: SocketAddrAny, connections: usize) -> io::Result<Self> {
+    pub fn new(server: Target, connections: usize) -> io::Result<Self> {
         Ok(Self {
             server,
             pattern: Pattern::plain(CHURN),
@@ -89,7 +88,9 @@ impl Churn {
                 if !self.advance(index, check)? {
                     continue;
                 }
-                self.lives[index] = None;
+                if let Some(life) = self.lives[index].take() {
+                    life.socket.say_goodbye();
+                }
                 lived += 1;
                 if deadline.is_some_and(|deadline| Instant::now() < deadline) {
                     self.begin(index, origin)?;

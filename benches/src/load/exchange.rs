@@ -3,19 +3,18 @@
 use std::io::{self, Read, Write};
 use std::time::Instant;
 
-use evloop_benches::socket::Socket;
-use rustix::net::SocketAddrAny;
+use evloop_benches::tls::Link;
 
 use crate::cells::{LINE, LINES};
 use crate::load::pattern::Pattern;
-use crate::load::wire::{Origin, Wire, now};
+use crate::load::wire::{Origin, Target, Wire, now};
 use crate::load::{Check, Histogram, Load, ROUND_TRIPS, SCRATCH, Until, again_until, wrong};
 
 /// Bytes after which a bulk message repeats, and of one write of it.
 const BULK_PERIOD: usize = 64 * 1024;
 
 pub struct Exchange {
-    server: SocketAddrAny,
+    server: Target,
     connections: usize,
     /// Bytes that go out and come back before a connection begins anew.
     size: usize,
@@ -31,7 +30,7 @@ pub struct Exchange {
 
 /// A connection and how far its exchange is.
 struct Flight {
-    socket: Socket,
+    socket: Link,
     began: Instant,
     sent: usize,
     received: usize,
@@ -39,7 +38,7 @@ struct Flight {
 
 impl Exchange {
     pub fn messages(
-        server: SocketAddrAny,
+        server: Target,
         connections: usize,
         bytes: usize,
         pipelined: usize,
@@ -51,7 +50,7 @@ impl Exchange {
         Ok(new)
     }
 
-    pub fn lines(server: SocketAddrAny, connections: usize) -> io::Result<Self> {
+    pub fn lines(server: Target, connections: usize) -> io::Result<Self> {
         let mut new = Self::new(server, connections, LINES * LINE, Pattern::lines())?;
         new.operations = LINES as u64;
         new.times = Some(Histogram::default());
@@ -59,12 +58,12 @@ impl Exchange {
     }
 
     /// An operation is a byte; `share` of them go over each connection.
-    pub fn bulk(server: SocketAddrAny, connections: usize, share: usize) -> io::Result<Self> {
+    pub fn bulk(server: Target, connections: usize, share: usize) -> io::Result<Self> {
         Self::new(server, connections, share, Pattern::plain(BULK_PERIOD))
     }
 
     fn new(
-        server: SocketAddrAny,
+        server: Target,
         connections: usize,
         size: usize,
         pattern: Pattern,

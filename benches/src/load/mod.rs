@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::net::SocketAddrAny;
 
 use crate::cells::{Cell, Shape};
+use crate::load::wire::Target;
 
 pub use histogram::Histogram;
 
@@ -64,8 +65,9 @@ pub trait Load {
 /// The load of `cell` on `server`. A bulk cell moves `bulk` bytes in a batch, all its connections
 /// together.
 pub fn of(cell: &Cell, server: &SocketAddrAny, bulk: usize) -> io::Result<Box<dyn Load>> {
-    let (server, connections) = (server.clone(), cell.connections);
+    let connections = cell.connections;
     let share = bulk / connections;
+    let server = Target::new(server, cell)?;
     Ok(match cell.shape {
         Shape::Echo { bytes, pipelined } => Box::new(exchange::Exchange::messages(
             server,
@@ -76,8 +78,8 @@ pub fn of(cell: &Cell, server: &SocketAddrAny, bulk: usize) -> io::Result<Box<dy
         Shape::Lines => Box::new(exchange::Exchange::lines(server, connections)?),
         Shape::BulkEcho => Box::new(exchange::Exchange::bulk(server, connections, share)?),
         Shape::Upload => Box::new(one_way::OneWay::upload(server, connections, share)?),
-        Shape::Download => Box::new(one_way::OneWay::download(server, connections, share)?),
-        Shape::Churn => Box::new(churn::Churn::new(server, connections)?),
+        Shape::Download { .. } => Box::new(one_way::OneWay::download(server, connections, share)?),
+        Shape::Churn | Shape::Resumed => Box::new(churn::Churn::new(server, connections)?),
     })
 }
 

@@ -4,14 +4,13 @@
 use std::io::{self, Read, Write};
 
 use evloop_benches::contract::{CHUNK, COUNT};
-use evloop_benches::socket::Socket;
-use rustix::net::SocketAddrAny;
+use evloop_benches::tls::Link;
 
-use crate::load::wire::{Origin, Wire, now};
+use crate::load::wire::{Origin, Target, Wire, now};
 use crate::load::{Check, Histogram, Load, SCRATCH, Until, again_until, wrong};
 
 pub struct OneWay {
-    server: SocketAddrAny,
+    server: Target,
     connections: usize,
     /// Bytes that one connection moves.
     share: usize,
@@ -30,7 +29,7 @@ enum Direction {
 }
 
 struct Transfer {
-    socket: Socket,
+    socket: Link,
     sent: usize,
     received: usize,
     /// The first bytes that came: after an upload, the server's count.
@@ -39,17 +38,17 @@ struct Transfer {
 }
 
 impl OneWay {
-    pub fn upload(server: SocketAddrAny, connections: usize, share: usize) -> io::Result<Self> {
+    pub fn upload(server: Target, connections: usize, share: usize) -> io::Result<Self> {
         Self::new(server, connections, share, Direction::Up, vec![0; CHUNK])
     }
 
-    pub fn download(server: SocketAddrAny, connections: usize, share: usize) -> io::Result<Self> {
+    pub fn download(server: Target, connections: usize, share: usize) -> io::Result<Self> {
         let count = (share as u64).to_le_bytes().to_vec();
         Self::new(server, connections, share, Direction::Down, count)
     }
 
     fn new(
-        server: SocketAddrAny,
+        server: Target,
         connections: usize,
         share: usize,
         direction: Direction,

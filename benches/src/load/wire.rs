@@ -8,16 +8,22 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use evloop_benches::contract::Transport;
 use evloop_benches::socket::Socket;
+use evloop_benches::tls::{self, Link};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketAddrAny};
+use rustls::ClientConfig;
+
+use crate::cells::{Cell, Shape};
 
 /// A server that lets the client wait longer than this is taken for stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,7 +43,7 @@ impl Wire {
     }
 
     /// Reports the socket's edges under `index` from now on.
-    pub fn watch(&self, socket: &Socket, index: usize) -> io::Result<()> {
+    pub fn watch(&self, socket: &Link, index: usize) -> io::Result<()> {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         let data = EventData::new_u64(index as u64);
         Ok(epoll::add(&self.poll, socket, data, interest)?)
@@ -66,6 +72,32 @@ impl Wire {
     }
 }
 
+/// Where a server is, and how it is spoken to.
+pub struct Target {
+    address: SocketAddrAny,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Target {
+    pub fn new(address: &SocketAddrAny, cell: &Cell) -> io::Result<Self> {
+        let tls = match cell.transport {
+            Transport::Tls => Some(tls::client_config(cell.shape == Shape::Resumed)?),
+            Transport::Tcp | Transport::Unix => None,
+        };
+        Ok(Self {
+            address: address.clone(),
+            tls,
+        })
+    }
+
+    fn link(&self, socket: Socket) -> io::Result<Link> {
+        match &self.tls {
+            Some(config) => Link::secure(socket, Arc::clone(config)),
+            None => Ok(Link::plain(socket)),
+        }
+    }
+}
+
 /// A loopback address that no earlier batch of connections came from.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin(Ipv4Addr);
@@ -80,20 +112,22 @@ impl Origin {
     }
 
     /// A connection to `server`, made before this returns.
-    pub fn connect(self, server: &SocketAddrAny) -> io::Result<Socket> {
-        let socket = self.socket(server)?;
+    pub fn connect(self, server: &Target) -> io::Result<Link> {
+        let socket = self.socket(&server.address)?;
         sockopt::set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
-        rustix::net::connect(&socket, server)?;
-        rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(socket)
+        rustix::net::connect(&socket, &server.address)?;
+        let link = server.link(socket)?;
+        link.shake_hands()?;
+        rustix::io::ioctl_fionbio(&link, true)?;
+        Ok(link)
     }
 
     /// A connection on its way: it is there when it is writable.
-    pub fn begin_to_connect(self, server: &SocketAddrAny) -> io::Result<Socket> {
-        let socket = self.socket(server)?;
+    pub fn begin_to_connect(self, server: &Target) -> io::Result<Link> {
+        let socket = self.socket(&server.address)?;
         rustix::io::ioctl_fionbio(&socket, true)?;
-        match rustix::net::connect(&socket, server) {
-            Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        match rustix::net::connect(&socket, &server.address) {
+            Ok(()) | Err(Errno::INPROGRESS) => server.link(socket),
             Err(error) => Err(error.into()),
         }
     }

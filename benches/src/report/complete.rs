@@ -6,7 +6,7 @@ use crate::results::{ROUNDS, Run};
 
 /// How much of a run is there, in words, where it is not the whole.
 pub fn shortfall(run: &Run) -> Option<String> {
-    let all = cells::all();
+    let all = cells::without_tls();
     let cells = all.iter().filter(|cell| is_there(run, &cell.name)).count();
     let mut words = vec![
         format!("{cells} of {} cells", all.len()),
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told() {
-        let all = cells::all().len();
+        let all = cells::without_tls().len();
         let told = |change: fn(&mut Run)| {
             let mut run = sample::run();
             change(&mut run);

@@ -37,7 +37,7 @@ pub fn run() -> Run {
         seconds: 1800.0,
         ..Run::default()
     };
-    for cell in cells::all() {
+    for cell in cells::without_tls() {
         let bare = bare_cost(cell.connections, cell.shape);
         let cell = &*cell.name;
         for (participant, ratio) in PARTICIPANTS {
@@ -123,9 +123,9 @@ fn bare_cost(connections: usize, shape: Shape) -> f64 {
         * match shape {
             Shape::Echo { bytes, pipelined } => 5_000.0 / pipelined as f64 + bytes as f64 * 0.3,
             Shape::Lines => 360.0,
-            Shape::Upload | Shape::Download => 90_000.0,
+            Shape::Upload | Shape::Download { .. } => 90_000.0,
             Shape::BulkEcho => 210_000.0,
-            Shape::Churn => 33_600.0,
+            Shape::Churn | Shape::Resumed => 33_600.0,
         }
 }
 
