@@ -66,6 +66,8 @@ struct Tls {
     /// Records that are not sent yet. Whoever wants both locks takes this one first.
     outgoing: Mutex<Vec<u8>>,
     connection: Mutex<ClientConnection>,
+    /// Records that the connection has not been given yet: it takes no more than it may decrypt.
+    incoming: Mutex<Vec<u8>>,
 }
 
 impl Link {
@@ -82,6 +84,7 @@ impl Link {
             tls: Some(Tls {
                 outgoing: Mutex::new(Vec::new()),
                 connection: Mutex::new(connection),
+                incoming: Mutex::new(Vec::new()),
             }),
         })
     }
@@ -139,14 +142,31 @@ impl Tls {
         }
     }
 
-    /// Gives records to the connection, and reads what it makes of them.
-    fn read(&self, mut records: &[u8], buffer: &mut [u8]) -> io::Result<usize> {
+    /// Gives records to the connection, and reads as much as it makes of them.
+    fn read(&self, received: &[u8], buffer: &mut [u8]) -> io::Result<usize> {
+        let mut incoming = lock(&self.incoming);
+        incoming.extend_from_slice(received);
         let mut connection = lock(&self.connection);
-        while !records.is_empty() {
-            connection.read_tls(&mut records)?;
-            connection.process_new_packets().map_err(io::Error::other)?;
+        let mut records = &incoming[..];
+        let mut size = 0;
+        let outcome = loop {
+            match connection.reader().read(&mut buffer[size..]) {
+                Ok(0) => break Ok(()),
+                Ok(count) => size += count,
+                Err(error) if error.kind() != ErrorKind::WouldBlock => break Err(error),
+                Err(error) if records.is_empty() => break Err(error),
+                Err(_) => {
+                    connection.read_tls(&mut records)?;
+                    connection.process_new_packets().map_err(io::Error::other)?;
+                }
+            }
+        };
+        let taken = incoming.len() - records.len();
+        incoming.drain(..taken);
+        match size {
+            0 => outcome.map(|()| 0),
+            size => Ok(size),
         }
-        connection.reader().read(buffer)
     }
 }
 
