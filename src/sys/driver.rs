@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -96,6 +96,20 @@ pub(crate) trait Stream {
     fn read_behind(&self, storage: &mut Vec<u8>) -> io::Result<usize>;
     /// Sends what fits.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Sends what fits of several pieces, in order.
+    fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut sent = 0;
+        for piece in pieces {
+            match self.write(piece) {
+                Ok(size) if size == piece.len() => sent += size,
+                Ok(size) => return Ok(sent + size),
+                // It comes again with the next attempt.
+                Err(_) if sent > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
+    }
     /// Sends what fits of the `count` bytes of `file` from `offset` on, which need not pass through
     /// our memory; 0 is the file's end. `Unsupported` if this stream, or the system with this file,
     /// cannot.

@@ -200,18 +200,26 @@ impl TlsCore {
         }
     }
 
-    /// Gives what the engine has to say to the transport below. False if there was nothing.
+    /// Gives what the engine has to say to the system, and what that does not take to the transport
+    /// below. False if there was nothing.
     fn put_records(&self) -> bool {
+        let lower = self.lower.core();
         let records = self.engine.lend(|engine| {
-            engine.has_records().then(|| {
-                let mut records = self.lower.agenda().spares().take(RECORDS);
+            if !engine.has_records() {
+                return None;
+            }
+            engine.offer_records(|pieces| lower.send_pieces(pieces));
+            let mut records = Vec::new();
+            if engine.has_records() {
+                records = self.lower.agenda().spares().take(RECORDS);
                 engine.take_records(&mut records);
-                records
-            })
+            }
+            Some(records)
         });
         match records.flatten() {
+            Some(records) if records.is_empty() => true,
             Some(records) => {
-                self.lower.core().put(records);
+                lower.put(records);
                 true
             }
             None => false,

@@ -5,7 +5,7 @@
 //! socket, no clock of ours, no other state than rustls's own; no process-wide provider is asked
 //! for or set. asyncio's counterpart: `ssl.SSLObject` over two `MemoryBIO`.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IoSlice, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -130,6 +130,13 @@ impl Engine {
         self.connection.wants_write()
     }
 
+    /// Offers the records that are to be sent to `send`, which says how many bytes it took. What it
+    /// did not take stays.
+    pub(super) fn offer_records(&mut self, send: impl FnMut(&[IoSlice<'_>]) -> usize) {
+        // The sink never fails.
+        let _ = self.connection.write_tls(&mut Sink(send));
+    }
+
     /// Puts the records that are to be sent behind what `storage` holds.
     pub(super) fn take_records(&mut self, storage: &mut Vec<u8>) {
         while self.connection.wants_write() {
@@ -178,6 +185,23 @@ impl Engine {
             peer_certificates: certificates.to_vec(),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         })
+    }
+}
+
+/// Somebody who takes pieces, as rustls gives them.
+struct Sink<F>(F);
+
+impl<F: FnMut(&[IoSlice<'_>]) -> usize> Write for Sink<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(self.0(&[IoSlice::new(bytes)]))
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(self.0(pieces))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@
 //! for whoever shares it as well; a short read says nothing. asyncio's counterpart: the argument
 //! `sock`.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -134,6 +134,10 @@ impl<S: Stream> Stream for Adopted<S> {
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.write(bytes)
+    }
+
+    fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.socket.write_vectored(pieces)
     }
 
     fn send_file(&self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {

@@ -8,7 +8,7 @@
 //! event that was under way then carries an id that nobody has any more. asyncio's counterpart:
 //! the `socket` module.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use rustix::buffer::spare_capacity;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sys::address::Address;
@@ -47,6 +47,11 @@ impl Stream for TcpConnection {
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(&self.0, bytes, SEND_FLAGS)?)
+    }
+
+    fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut nothing_else = SendAncillaryBuffer::default();
+        Ok(sendmsg(&self.0, pieces, &mut nothing_else, SEND_FLAGS)?)
     }
 
     fn send_file(&self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {

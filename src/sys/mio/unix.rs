@@ -6,7 +6,7 @@
 //! (which is closed unseen). asyncio's counterpart: the `socket` module.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,7 @@ use mio::net::{UnixListener, UnixStream};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use rustix::buffer::spare_capacity;
-use rustix::net::{RecvFlags, recv, send};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, recv, send, sendmsg};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::sys::address::Address;
@@ -51,6 +51,11 @@ impl Stream for UnixConnection {
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(&self.0, bytes, SEND_FLAGS)?)
+    }
+
+    fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut nothing_else = SendAncillaryBuffer::default();
+        Ok(sendmsg(&self.0, pieces, &mut nothing_else, SEND_FLAGS)?)
     }
 
     fn send_file(&self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
