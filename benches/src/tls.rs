@@ -185,7 +185,8 @@ impl Read for &Link {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     read => return read,
                 }
-                let (_, count) = rustix::net::recv(&self.socket, &mut **scratch, RecvFlags::empty())?;
+                let (_, count) =
+                    rustix::net::recv(&self.socket, &mut **scratch, RecvFlags::empty())?;
                 if count == 0 {
                     return Err(ErrorKind::UnexpectedEof.into());
                 }

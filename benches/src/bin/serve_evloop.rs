@@ -306,11 +306,7 @@ async fn upload(mut reader: StreamReader, writer: StreamWriter, buffer: usize) -
     writer.drain().await
 }
 
-async fn download(
-    mut reader: StreamReader,
-    writer: StreamWriter,
-    write: usize,
-) -> io::Result<()> {
+async fn download(mut reader: StreamReader, writer: StreamWriter, write: usize) -> io::Result<()> {
     let count = reader.readexactly(COUNT).await?;
     let mut left = count.try_into().map_or(0, u64::from_le_bytes);
     while left > 0 {

@@ -62,12 +62,7 @@ impl Exchange {
         Self::new(server, connections, share, Pattern::plain(BULK_PERIOD))
     }
 
-    fn new(
-        server: Target,
-        connections: usize,
-        size: usize,
-        pattern: Pattern,
-    ) -> io::Result<Self> {
+    fn new(server: Target, connections: usize, size: usize, pattern: Pattern) -> io::Result<Self> {
         Ok(Self {
             server,
             connections,

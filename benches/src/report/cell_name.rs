@@ -75,7 +75,7 @@ impl CellName {
                 "tls" => cell.transport = "tls",
                 "lines" => cell.kind = Kind::Lines,
                 "bulkecho" | "upload" | "download" => cell.kind = Kind::Bulk,
-                "churn" => cell.kind = Kind::Churn,
+                "churn" | "resumed" => cell.kind = Kind::Churn,
                 _ => {
                     if let Some(connections) = number_after('c', word) {
                         cell.connections = Some(connections);

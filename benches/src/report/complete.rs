@@ -1,13 +1,19 @@
 //! Whether a run is a whole one: nothing is said to be reached or missed by a part of it.
 
-use crate::cells;
+use crate::cells::{self, Cell};
 use crate::report::figures::{BARE, PROTOCOL, STREAMS};
+use crate::report::tls::{self, TOKIO_RUSTLS};
 use crate::results::{ROUNDS, Run};
 
 /// How much of a run is there, in words, where it is not the whole.
 pub fn shortfall(run: &Run) -> Option<String> {
-    let all = cells::without_tls();
-    let cells = all.iter().filter(|cell| is_there(run, &cell.name)).count();
+    let (all, who) = if tls::is_all_of(run) {
+        (cells::over_tls(), [PROTOCOL, STREAMS, TOKIO_RUSTLS])
+    } else {
+        (cells::without_tls(), [BARE, PROTOCOL, STREAMS])
+    };
+    let is_there = |cell: &Cell| is_there(run, &cell.name, &who);
+    let cells = all.iter().filter(|cell| is_there(cell)).count();
     let mut words = vec![
         format!("{cells} of {} cells", all.len()),
         format!("{} rounds", run.rounds),
@@ -23,8 +29,8 @@ pub fn shortfall(run: &Run) -> Option<String> {
 }
 
 /// A cell is measured when those are whom the figures are about.
-fn is_there(run: &Run, cell: &str) -> bool {
-    [BARE, PROTOCOL, STREAMS].iter().all(|who| {
+fn is_there(run: &Run, cell: &str, who: &[&str]) -> bool {
+    who.iter().all(|who| {
         let mut results = run.cells.iter();
         results.any(|result| {
             result.cell == cell && result.participant == *who && !result.cpu_ns.is_empty()
@@ -40,6 +46,7 @@ mod tests {
     #[test]
     fn a_whole_run_falls_short_of_nothing() {
         assert_eq!(shortfall(&sample::run()), None);
+        assert_eq!(shortfall(&sample::run_over_tls()), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod reduce;
 mod sample;
 mod tables;
 mod targets;
+mod tls;
 
 use std::fs;
 use std::io;
@@ -32,6 +33,9 @@ const PAGES: [&str; 4] = [
     "docs/performance-tasks.md",
     "docs/performance-fairness.md",
 ];
+
+/// The page of a run over TLS.
+const TLS_PAGES: [&str; 1] = ["docs/performance-tls.md"];
 
 /// Where the plots go.
 const PLOT_FOLDER: &str = "docs/performance";
@@ -69,6 +73,9 @@ pub fn write_docs(run: &Run, repository: &Path) -> io::Result<()> {
         .into_iter()
         .map(|section| (section.marker, section.text))
         .collect();
+    if tls::is_all_of(run) {
+        return pages::write(repository, &TLS_PAGES, &parts);
+    }
     pages::write(repository, &PAGES, &parts)?;
     let folder = repository.join(PLOT_FOLDER);
     fs::create_dir_all(&folder)?;
@@ -91,6 +98,13 @@ fn sections(figures: &Figures) -> Vec<Section> {
         title,
         text,
     };
+    if tls::is_all_of(run) {
+        return vec![
+            section("machine", "Machine", tables::machine(run)),
+            section("tls", "evloop and tokio-rustls", tls::table(figures)),
+            section("left-out", "Left out", tables::left_out(run)),
+        ];
+    }
     vec![
         section("machine", "Machine", tables::machine(run)),
         section("targets", "Figures to reach", targets::table(figures)),
@@ -172,10 +186,11 @@ mod tests {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let folder = std::env::temp_dir().join(format!("evloop-docs-{}", std::process::id()));
         fs::create_dir_all(folder.join("docs")).unwrap();
-        for page in PAGES {
+        for page in PAGES.iter().chain(&TLS_PAGES) {
             fs::copy(repository.join(page), folder.join(page)).unwrap();
         }
-        let written = write_docs(&sample::run(), &folder);
+        let written = write_docs(&sample::run(), &folder)
+            .and_then(|()| write_docs(&sample::run_over_tls(), &folder));
         let lines = PAGES.map(|page| {
             fs::read_to_string(folder.join(page))
                 .unwrap()
