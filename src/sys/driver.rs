@@ -156,7 +156,7 @@ pub(crate) trait Layer {
     fn is_drained(&self) -> bool;
     /// Has what it took sent. False if the system would block.
     fn flush(&self) -> bool;
-    /// How many bytes it took that the system does not have yet, after an attempt to send them.
+    /// How many bytes it took that the system does not have yet.
     fn unsent(&self) -> usize;
     /// Whether somebody wants to receive.
     fn set_reading(&self, reading: bool);

@@ -36,6 +36,8 @@ pub(super) struct TlsCore {
     /// The transport below has seen the end.
     eof: Cell<bool>,
     phase: Cell<Phase>,
+    /// How much was encrypted since something was sent.
+    encrypted: Cell<usize>,
     /// For the handshake, and for the end.
     timer: Slot<TimerHandle>,
     shutdown_timeout: Duration,
@@ -55,6 +57,7 @@ impl TlsCore {
             incoming: Shared::default(),
             eof: Cell::new(false),
             phase: Cell::new(Phase::Handshaking),
+            encrypted: Cell::new(0),
             timer: Slot::default(),
             shutdown_timeout,
             details: Slot::default(),
@@ -158,8 +161,11 @@ impl TlsCore {
         // It takes as long as much reading does, so a crowd that comes at once is spread over turns.
         self.lower.agenda().take_in(STEP_OF_HANDSHAKE);
         let outcome = self.feed();
-        // Also the alert, if it failed.
-        self.send_records();
+        let may_wait = self.engine.lend(|engine| engine.may_wait()) == Some(true);
+        if outcome.is_err() || !may_wait {
+            // Also the alert, if it failed.
+            self.send_records();
+        }
         outcome?;
         if self.engine.lend(|engine| engine.is_handshaking()) != Some(false) {
             return Ok(false);
@@ -194,7 +200,7 @@ impl TlsCore {
     // Bytes to below.
 
     /// Has the transport below send what the engine has to say.
-    fn send_records(&self) {
+    pub(super) fn send_records(&self) {
         if self.put_records() {
             self.lower.core().send();
         }
@@ -203,6 +209,7 @@ impl TlsCore {
     /// Gives what the engine has to say to the system, and what that does not take to the transport
     /// below. False if there was nothing.
     fn put_records(&self) -> bool {
+        self.encrypted.set(0);
         let lower = self.lower.core();
         let records = self.engine.lend(|engine| {
             if !engine.has_records() {
@@ -370,7 +377,7 @@ impl Layer for TlsCore {
 
     fn unsent(&self) -> usize {
         self.lower.core().send();
-        self.lower.core().waiting()
+        self.lower.core().waiting() + self.encrypted.get()
     }
 
     fn set_reading(&self, reading: bool) {
@@ -451,7 +458,10 @@ impl Stream for TlsStream {
         }
         let bytes = &bytes[..bytes.len().min(AT_ONCE)];
         core.engine.lend(|engine| engine.write(bytes));
-        core.put_records();
+        core.encrypted.set(core.encrypted.get() + bytes.len());
+        if core.encrypted.get() >= AT_ONCE {
+            core.put_records();
+        }
         Ok(bytes.len())
     }
 

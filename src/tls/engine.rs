@@ -155,6 +155,15 @@ impl Engine {
         self.connection.is_handshaking()
     }
 
+    /// Whether what there is to be sent may wait for what is sent next: a server's tickets, which
+    /// the client wants for another connection. They save a system call with the first answer.
+    pub(super) fn may_wait(&self) -> bool {
+        let connection = &self.connection;
+        matches!(connection, Connection::Server(_))
+            && !connection.is_handshaking()
+            && self.has_half_close()
+    }
+
     /// Whether the peer has said, by `close_notify`, that it sends no more, and everything that it
     /// sent before was read.
     pub(super) fn has_ended(&mut self) -> bool {

@@ -57,6 +57,8 @@ impl TlsProtocol {
                 Err(error) => self.failed(error),
             },
             Phase::Open => {
+                // What has waited for an answer, and none has come.
+                self.core.send_records();
                 if self.core.backlog() > MOST_READ_AHEAD {
                     self.core.lower().pause_reading();
                 }

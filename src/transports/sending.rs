@@ -63,7 +63,7 @@ impl Core {
     #[inline]
     fn append(&self, data: &[u8]) -> io::Result<()> {
         if self.may_send() && self.unsent() == 0 {
-            if data.len() > SEND_AT_ONCE {
+            if data.len() > SEND_AT_ONCE || self.is_layered() && data.len() >= RECORD {
                 return self.send_at_once(data);
             }
             if let Some(part) = self.handle.agenda().received().locate(data) {
@@ -85,7 +85,9 @@ impl Core {
         while !rest.is_empty() && self.may_send() {
             let offered = |socket: &mut Socket| self.offer(socket.stream.as_deref(), rest);
             rest = &rest[self.socket.with(offered)?..];
-            self.flush_layer();
+            if !rest.is_empty() {
+                self.flush_layer();
+            }
         }
         if !rest.is_empty() {
             self.socket.with(|socket| socket.keep(rest, self.spares()));
@@ -419,6 +421,8 @@ impl Socket {
 /// A step's writes are collected up to this many bytes before they are sent, and a single write
 /// of more on an empty buffer goes out without a copy.
 const SEND_AT_ONCE: usize = 64 * 1024;
+/// From this many bytes on a write need not wait for others to be encrypted with: it fills a record.
+const RECORD: usize = 16 * 1024;
 /// Room for the small writes of a step, so that it need not grow with each of them.
 const COLLECTED: usize = 2 * 1024;
 /// From this many bytes on, a vector that is given away is sent as it is; less is copied behind
