@@ -21,6 +21,9 @@ fn main() -> io::Result<()> {
 }
 
 async fn serve(options: Options) -> io::Result<()> {
+    if matches!(options.work, Work::Lines | Work::LinesBuffered) {
+        contract::refuse("lines are measured without TLS");
+    }
     let acceptor = TlsAcceptor::from(tls::server_config()?);
     let (contract::Transport::Tls, Listener::Tcp(listener)) =
         (options.listen, contract::listen(options.listen)?)
@@ -43,7 +46,8 @@ async fn work(acceptor: TlsAcceptor, socket: TcpStream, options: Options) -> io:
         Work::Echo => echo(&mut stream, options.buffer).await?,
         Work::Upload => upload(&mut stream, options.buffer).await?,
         Work::Download => download(&mut stream, options.write).await?,
-        Work::Lines | Work::LinesBuffered => contract::refuse("lines are measured without TLS"),
+        // Refused at the start.
+        Work::Lines | Work::LinesBuffered => {}
     }
     stream.shutdown().await
 }

@@ -152,6 +152,9 @@ pub(crate) fn resets(participant: &Participant) {
         ("upload", pattern(100_000)),
         ("download", asked.to_vec()),
     ] {
+        if work == "lines" && !participant.has_lines() {
+            continue;
+        }
         let server = participant.serve(work);
         for _ in 0..20 {
             Client::connect(&server).reset();
@@ -176,12 +179,12 @@ pub(crate) fn resets(participant: &Participant) {
 pub(crate) fn no_free_descriptor(participant: &Participant) {
     let server = participant.serve_with_descriptors("echo", "40");
     let crowd = (0..80)
-        .map(|_| Client::connect(&server))
+        .map(|_| Client::connect_only(&server))
         .collect::<Vec<_>>();
     assert!(crowd[0].is_echoed(), "the first of many");
     drop(crowd);
     let deadline = Instant::now() + PATIENCE;
-    while !Client::connect(&server).is_echoed() {
+    while !Client::connect_only(&server).is_echoed() {
         assert!(Instant::now() < deadline, "nobody is served any more");
     }
 }

@@ -3,7 +3,9 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
+use evloop_benches::contract::Transport;
 use evloop_benches::socket::Socket;
+use evloop_benches::tls::{self, Link};
 use rustix::net::sockopt::{self, Timeout};
 
 use crate::server::Server;
@@ -11,16 +13,28 @@ use crate::server::Server;
 /// How long to wait for what does come: only a broken server uses it up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) struct Client(Socket);
+pub(crate) struct Client(Link);
 
 impl Client {
+    /// With the handshake done, where there is one.
     pub(crate) fn connect(server: &Server) -> Self {
+        let client = Self::connect_only(server);
+        client.0.shake_hands().expect("a handshake");
+        client
+    }
+
+    /// For a server that may not have accepted it yet.
+    pub(crate) fn connect_only(server: &Server) -> Self {
         let socket = Socket::new(&server.address).expect("a socket");
         for timeout in [Timeout::Recv, Timeout::Send] {
             sockopt::set_socket_timeout(&socket, timeout, Some(PATIENCE)).expect("a timeout");
         }
         rustix::net::connect(&socket, &server.address).expect("to connect");
-        Self(socket)
+        let link = match server.listen {
+            Transport::Tls => tls::client_config(false).and_then(|tls| Link::secure(socket, tls)),
+            Transport::Tcp | Transport::Unix => Ok(Link::plain(socket)),
+        };
+        Self(link.expect("a client"))
     }
 
     pub(crate) fn send(&self, data: &[u8]) {

@@ -23,22 +23,47 @@ fn keeps_the_contract_with_lines_buffered(participant: &Participant) {
 }
 
 fn keeps_the_contract_with(lines: &[&str], participant: &Participant) {
-    for listen in Transport::ALL {
+    for listen in Transport::OF_ALL {
         println!("over {}", listen.name());
         let participant = participant.over(listen);
         if participant.is_absent() {
             return;
         }
-        checks::echo(&participant);
         for work in lines {
             checks::lines(&participant, work);
         }
-        checks::upload(&participant);
-        checks::download(&participant);
-        checks::many_connections(&participant);
-        checks::resets(&participant);
-        checks::no_free_descriptor(&participant);
+        keeps_what_is_the_same_everywhere(&participant);
     }
+}
+
+/// What is asked of those who have TLS, over TLS: everything but lines.
+fn keeps_the_contract_over_tls(participant: &Participant) {
+    keeps_what_is_the_same_everywhere(&participant.over(Transport::Tls));
+}
+
+fn keeps_what_is_the_same_everywhere(participant: &Participant) {
+    checks::echo(participant);
+    checks::upload(participant);
+    checks::download(participant);
+    checks::many_connections(participant);
+    checks::resets(participant);
+    checks::no_free_descriptor(participant);
+}
+
+#[test]
+fn tokio_rustls() {
+    keeps_the_contract_over_tls(&Participant::built("serve_tokio_rustls", &[]));
+}
+
+#[test]
+fn evloop_protocol_over_tls() {
+    let protocol = Participant::built("serve_evloop", &["--api", "protocol"]);
+    keeps_the_contract_over_tls(&protocol);
+}
+
+#[test]
+fn evloop_streams_over_tls() {
+    keeps_the_contract_over_tls(&Participant::built("serve_evloop", &["--api", "streams"]));
 }
 
 #[test]

@@ -75,6 +75,11 @@ impl Participant {
         }
     }
 
+    /// Whether it answers lines, which is not asked of anybody over TLS.
+    pub(crate) fn has_lines(&self) -> bool {
+        self.listen != Transport::Tls
+    }
+
     /// Whether it cannot run here, which is said, and is a failure where everybody is required.
     pub(crate) fn is_absent(&self) -> bool {
         let reason = match &self.command {
@@ -115,6 +120,7 @@ fn scratch() -> &'static Path {
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddrAny,
+    pub(crate) listen: Transport,
     /// Where its temporary files are.
     _folder: Folder,
 }
@@ -156,6 +162,7 @@ impl Server {
         Some(Self {
             child,
             address,
+            listen,
             _folder: folder,
         })
     }
