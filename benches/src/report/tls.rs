@@ -100,7 +100,7 @@ mod tests {
         let mut run = sample::run_over_tls();
         sample::set(&mut run, "tls-c1-1K", STREAMS, &[20_000.0; 7]);
         let text = table(&Figures::new(&run));
-        assert!(text.contains("| 0.50 | missed (0.50 to 0.50) |"), "{text}");
+        assert!(text.contains(" 0.50 | missed (0.50 to 0.50) |"), "{text}");
         run.rounds = 3;
         let text = table(&Figures::new(&run));
         assert!(
