@@ -65,6 +65,8 @@ compile_error!(
 mod endpoints;
 mod event_loop;
 mod group;
+#[cfg_attr(not(feature = "proxy"), path = "without_proxy.rs")]
+mod proxy;
 mod runner;
 mod sansio;
 mod streams;
@@ -87,9 +89,13 @@ pub use crate::event_loop::{
     get_running_loop,
 };
 pub use crate::group::{GroupError, LoopGroup, Worker};
+#[cfg(feature = "proxy")]
+pub use crate::proxy::{ProxyError, ProxyHeader};
 pub use crate::runner::run;
 #[cfg(feature = "tls")]
 pub use crate::streams::StartStreamTls;
+#[cfg(feature = "proxy")]
+pub use crate::streams::read_proxy_header;
 pub use crate::streams::{
     AsyncCallback, ClientConnectedCb, Completion, FeedError, IncompleteReadError,
     LimitOverrunError, Lines, OpenConnection, OpenUnixConnection, Outcome, PlainCallback,
@@ -112,7 +118,7 @@ pub use crate::tls::{
 };
 pub use crate::transports::{
     BufferedProtocol, CloseReason, ClosedBecause, Data, Detached, ExtraInfo, PeerCredentials,
-    PeerName, Protocol, SockName, Transport,
+    PeerName, Protocol, RealPeer, SockName, Transport,
 };
 
 /// The README's example has to compile.

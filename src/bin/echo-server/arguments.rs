@@ -44,6 +44,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_client_ca: Option<PathBuf>,
 
+    /// Take connections from a proxy, which puts a header of the PROXY protocol, version 1 or 2, in
+    /// front of each, and of TLS: it says who the client is, which is logged. Without a header that
+    /// is in order, after 5 seconds, a connection is closed
+    #[arg(long)]
+    pub(crate) proxy_protocol: bool,
+
     /// Which face of the library echoes
     #[arg(long, value_enum, default_value_t = Api::Streams)]
     pub(crate) api: Api,
