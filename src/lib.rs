@@ -44,6 +44,7 @@
 //! | descriptors and sockets of your own | [`LoopHandle::add_reader`], [`LoopHandle::sock_recv`] |
 //! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
 //! | other threads | [`ThreadsafeHandle`], [`LoopHandle::run_in_executor`], [`Executor`] |
+//! | clients behind a proxy | [`RealPeer`], and with the feature `proxy` the PROXY protocol |
 //! | several cores | [`LoopGroup`], [`Worker`], [`reuse_port_sockets`] |
 //! | names | [`LoopHandle::getaddrinfo`], [`LoopHandle::getnameinfo`], [`Resolver`] |
 //! | what is slow | [`LoopHandle::set_slow_callback_duration`], [`LoopMetrics`] |

@@ -18,7 +18,7 @@ use evloop::{
 use crate::common::folder::Folder;
 use crate::common::trace::Trace;
 use crate::common::{PATIENCE, Peer, in_thread, run, turns, within};
-use crate::support::{connected, fed, now, rest};
+use crate::support::{Random, connected, fed, now, rest};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -227,6 +227,33 @@ fn what_is_too_long_is_refused_before_it_is_there() {
         }
         assert_eq!(ProxyHeader::parse(&bytes[..bytes.len() - 1]).unwrap(), None);
     }
+}
+
+/// Seeded: bytes of good headers, some of them others, and cut somewhere.
+#[test]
+fn no_bytes_whatever_make_it_panic_or_take_what_is_not_there() {
+    let good = good();
+    let mut random = Random::seeded(7);
+    let (mut whole, mut begun, mut refused) = (0, 0, 0);
+    for _ in 0..100_000 {
+        let mut bytes = good[random.below(good.len())].0.clone();
+        bytes.truncate(300);
+        for _ in 0..random.below(4) {
+            let at = random.below(bytes.len());
+            bytes[at] = random.below(256) as u8;
+        }
+        bytes.truncate(1 + random.below(2 * bytes.len()));
+        match ProxyHeader::parse(&bytes) {
+            Ok(Some((_, size))) => {
+                assert!(size <= bytes.len());
+                whole += 1;
+            }
+            Ok(None) => begun += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    let least = whole.min(begun).min(refused);
+    assert!(least > 1000, "{whole} {begun} {refused}");
 }
 
 // ------------------------------------------------------------------------------------- on streams
