@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::Receiver;
 
 use crate::clients::payload;
 use crate::common::PATIENCE;
@@ -13,7 +14,7 @@ use crate::common::folder::Folder;
 use crate::common::peers::require;
 use crate::common::wait_for;
 use crate::process::Running;
-use crate::server::{APIS, EchoServer, connect, echo, end};
+use crate::server::{APIS, EchoServer, connect, echo, end, lines};
 use crate::tls::{Client, client_config};
 
 #[track_caller]
@@ -35,6 +36,8 @@ struct Proxy {
     _process: Running,
     _folder: Folder,
     address: SocketAddr,
+    /// What it says about its checks, among others.
+    log: Receiver<String>,
 }
 
 impl Proxy {
@@ -49,7 +52,9 @@ impl Proxy {
         let folder = Folder::new();
         let path = folder.path("haproxy.cfg");
         let configuration = format!(
-            "defaults\n mode tcp\n timeout connect 20s\n timeout client 20s\n timeout server 20s\n\
+            "global\n log stdout format raw daemon\n\
+             defaults\n log global\n option log-health-checks\n mode tcp\n\
+             timeout connect 20s\n timeout client 20s\n timeout server 20s\n\
              listen echo\n bind fd@0\n server one {} {sends}\n",
             server.address()
         );
@@ -57,11 +62,14 @@ impl Proxy {
         let mut command = Command::new("haproxy");
         command.arg("-db").arg("-f").arg(&path);
         command.stdin(Stdio::from(OwnedFd::from(listener)));
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = Running::spawn(&mut command);
+        let log = lines(process.0.stdout.take().expect("a pipe"));
         Some(Self {
-            _process: Running::spawn(&mut command),
+            _process: process,
             _folder: folder,
             address,
+            log,
         })
     }
 }
@@ -120,6 +128,13 @@ fn haproxy_finds_the_server_alive() {
     let Some(proxy) = Proxy::start(&server, sends) else {
         return;
     };
+    loop {
+        let line = proxy.log.recv_timeout(PATIENCE).expect("a word of a check");
+        assert!(!line.contains("failed"), "{line}");
+        if line.contains("succeeded") {
+            break;
+        }
+    }
     let client = connect(proxy.address);
     echo(&client, b"hello");
     end(&client);

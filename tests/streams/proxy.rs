@@ -661,7 +661,7 @@ mod tls {
     use evloop::rustls::pki_types::CertificateDer;
     use evloop::rustls::pki_types::pem::PemObject;
     use evloop::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-    use evloop::{TlsServerContext, TlsSession};
+    use evloop::{TlsClientContext, TlsServerContext, TlsSession};
 
     use super::*;
     use crate::common::certs::cert;
@@ -731,6 +731,26 @@ mod tls {
         }
         run(async {
             check(start_server(upgrade, ("127.0.0.1", 0)).await.unwrap()).await;
+        });
+    }
+
+    /// What the server closes is the connection above, so the client is told goodbye.
+    #[test]
+    fn a_server_that_closes_says_goodbye_behind_header_and_handshake() {
+        run(async {
+            let server = start().ssl(context()).await.unwrap();
+            let (mut reader, mut writer, _) = dial(&server).await;
+            writer.write(b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n");
+            let roots = TlsClientContext::builder().root_file(cert("ca.pem"));
+            let client = writer.start_tls(roots.build().unwrap());
+            client.server_hostname("localhost").await.unwrap();
+            assert_eq!(reader.readline().await.unwrap(), b"192.0.2.7:1\n");
+            server.close();
+            server.close_clients();
+            let rest = within("the end", reader.read_to_end(100)).await;
+            assert_eq!(rest.unwrap(), b"", "an end with a close_notify");
+            writer.close();
+            within("the end", server.wait_closed()).await.unwrap();
         });
     }
 

@@ -45,8 +45,8 @@ pub(crate) struct Options {
     pub(crate) tls_client_ca: Option<PathBuf>,
 
     /// Take connections from a proxy, which puts a header of the PROXY protocol, version 1 or 2, in
-    /// front of each, and of TLS: it says who the client is, which is logged. Without a header that
-    /// is in order, after 5 seconds, a connection is closed
+    /// front of each, and of TLS: it says who the client is, which is logged. A connection that
+    /// does not begin with one, or not within 5 seconds, is closed
     #[arg(long)]
     pub(crate) proxy_protocol: bool,
 
