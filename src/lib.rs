@@ -44,6 +44,7 @@
 //! | descriptors and sockets of your own | [`LoopHandle::add_reader`], [`LoopHandle::sock_recv`] |
 //! | tasks and time | [`LoopHandle::create_task`], [`Task`], [`Waiter`], [`sleep`], [`timeout`] |
 //! | other threads | [`ThreadsafeHandle`], [`LoopHandle::run_in_executor`], [`Executor`] |
+//! | clients behind a proxy | [`RealPeer`], and with the feature `proxy` the PROXY protocol |
 //! | several cores | [`LoopGroup`], [`Worker`], [`reuse_port_sockets`] |
 //! | names | [`LoopHandle::getaddrinfo`], [`LoopHandle::getnameinfo`], [`Resolver`] |
 //! | what is slow | [`LoopHandle::set_slow_callback_duration`], [`LoopMetrics`] |
@@ -65,6 +66,8 @@ compile_error!(
 mod endpoints;
 mod event_loop;
 mod group;
+#[cfg_attr(not(feature = "proxy"), path = "without_proxy.rs")]
+mod proxy;
 mod runner;
 mod sansio;
 mod streams;
@@ -87,9 +90,13 @@ pub use crate::event_loop::{
     get_running_loop,
 };
 pub use crate::group::{GroupError, LoopGroup, Worker};
+#[cfg(feature = "proxy")]
+pub use crate::proxy::{ProxyError, ProxyHeader};
 pub use crate::runner::run;
 #[cfg(feature = "tls")]
 pub use crate::streams::StartStreamTls;
+#[cfg(feature = "proxy")]
+pub use crate::streams::read_proxy_header;
 pub use crate::streams::{
     AsyncCallback, ClientConnectedCb, Completion, FeedError, IncompleteReadError,
     LimitOverrunError, Lines, OpenConnection, OpenUnixConnection, Outcome, PlainCallback,
@@ -112,7 +119,7 @@ pub use crate::tls::{
 };
 pub use crate::transports::{
     BufferedProtocol, CloseReason, ClosedBecause, Data, Detached, ExtraInfo, PeerCredentials,
-    PeerName, Protocol, SockName, Transport,
+    PeerName, Protocol, RealPeer, SockName, Transport,
 };
 
 /// The README's example has to compile.

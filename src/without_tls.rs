@@ -59,6 +59,16 @@ impl ServerSide {
 /// There is none.
 pub(crate) struct Prepared(Infallible);
 
+pub(crate) fn stack_on(
+    _: &LoopHandle,
+    _: &Transport,
+    prepared: Prepared,
+    _: Rc<RefCell<dyn Protocol>>,
+    _: Box<dyn Any>,
+) {
+    match prepared.0 {}
+}
+
 pub(crate) fn stack(
     _: &LoopHandle,
     _: Parts,

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["sys"],
     &["event_loop"],
     &["tasks", "transports"],
-    &["tls", "without_tls"],
+    &["proxy", "tls", "without_proxy", "without_tls"],
     &["endpoints"],
     &["streams"],
     &["runner", "group"],
@@ -259,6 +259,7 @@ const GUARDS: &[(&str, &str, usize)] = &[
 const PROTOCOL_CELLS: &[&str] = &[
     "transports/contract.rs",
     "transports/connection.rs",
+    "transports/stacking.rs",
     "endpoints/accepted_socket.rs",
     "endpoints/connect.rs",
     "endpoints/connected.rs",
@@ -266,6 +267,7 @@ const PROTOCOL_CELLS: &[&str] = &[
     "endpoints/server.rs",
     "endpoints/serving.rs",
     "endpoints/unix_connect.rs",
+    "proxy/front.rs",
     "tls/stack.rs",
     "tls/start.rs",
     "without_tls.rs",
@@ -439,6 +441,10 @@ const PLACES: &[Place] = &[
     Place {
         words: "ServerConnection",
         only_in: &["tls/engine.rs"],
+    },
+    Place {
+        words: "ppp ::",
+        only_in: &["proxy/header.rs"],
     },
     Place {
         words: "RwLock",

@@ -78,7 +78,7 @@ impl Connected {
             id: self.place.keep(),
             stream: self.stream,
             peer: self.peer,
-            sock_name: None,
+            known: None,
             ready: self.ready,
             owner: None,
             policies: Policies::default(),

@@ -16,6 +16,7 @@ use crate::event_loop::{
     Entry, ExceptionContext, LoopClosed, LoopHandle, Progress, Source, TimerHandle,
 };
 use crate::sys::{Address, Listener, Readiness, SourceId, Stream};
+use crate::transports::Known;
 
 /// What becomes of accepted sockets.
 pub(crate) trait Accept {
@@ -30,14 +31,16 @@ pub(crate) struct Accepted {
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) peer: Address,
     /// Our address, if the listener is bound to one.
-    pub(crate) sock_name: Option<Rc<Address>>,
+    pub(crate) known: Option<Rc<Known>>,
 }
 
 pub(crate) struct Listening {
     id: SourceId,
     /// `None` once the server is closed.
     listener: Slot<Rc<dyn Listener>>,
-    address: Rc<Address>,
+    address: Address,
+    /// What all of its connections know.
+    known: Option<Rc<Known>>,
     /// The socket did so before it was here.
     listens: bool,
     /// From the beginning of listening to its end: it keeps a server whose handles are gone.
@@ -53,10 +56,12 @@ impl Listening {
         address: Address,
         listens: bool,
     ) -> Rc<Self> {
+        let specific = address.ip().is_none_or(|ip| !ip.is_unspecified());
         Rc::new(Self {
             id,
             listener: Slot::new(Some(Rc::from(listener))),
-            address: Rc::new(address),
+            known: specific.then(|| Known::served_at(address.clone())),
+            address,
             listens,
             server: Slot::default(),
             starving: Slot::default(),
@@ -129,7 +134,7 @@ impl Listening {
                     id,
                     stream,
                     peer,
-                    sock_name: self.own_address(),
+                    known: self.known.clone(),
                 };
                 server.accepted(handle, accepted);
                 Attempt::Accepted
@@ -179,14 +184,9 @@ impl Listening {
         if first {
             let context = ExceptionContext::new(message)
                 .error(error)
-                .subject(Address::clone(&self.address));
+                .subject(self.address.clone());
             handle.report(&context);
         }
-    }
-
-    fn own_address(&self) -> Option<Rc<Address>> {
-        let specific = self.address.ip().is_none_or(|ip| !ip.is_unspecified());
-        specific.then(|| Rc::clone(&self.address))
     }
 }
 

@@ -21,9 +21,10 @@ use crate::endpoints::listening::{Accept, Accepted, Listening};
 use crate::endpoints::terms::Terms;
 use crate::event_loop::cells::{Shared, Slot};
 use crate::event_loop::{ExceptionContext, LoopHandle, WeakHandle, running};
+use crate::proxy::stand_in_front;
 use crate::sys::{Address, Readiness, SourceId};
 use crate::tasks::{Place, TaskError, Waiting, WakerSet};
-use crate::tls::{ServerSide, stack};
+use crate::tls::{Prepared, ServerSide, stack, stack_on};
 use crate::transports::{Connection, Owner, Parts, Protocol, Transport};
 
 /// Something that listens. Mirrors `asyncio.Server`.
@@ -318,7 +319,7 @@ impl Accept for ServerInner {
             id: accepted.id,
             stream: accepted.stream,
             peer: accepted.peer,
-            sock_name: accepted.sock_name,
+            known: accepted.known,
             // A new socket can take bytes; whether it has some, an event will tell.
             ready: Readiness::WRITE,
             owner: self.me.upgrade().map(|me| me as Rc<dyn Owner>),
@@ -329,24 +330,66 @@ impl Accept for ServerInner {
 }
 
 impl ServerInner {
-    /// Plain, or with a handshake first.
+    /// Plain, or with a handshake first; behind the header of a proxy, where that is demanded.
     fn begin(&self, handle: &LoopHandle, parts: Parts, protocol: Rc<RefCell<dyn Protocol>>) {
+        if let Some(demand) = &self.terms.proxy {
+            let me = self.me.clone();
+            stand_in_front(handle, parts, demand, move |handle, transport| {
+                if let Some(me) = me.upgrade() {
+                    me.begin_behind(handle, transport, protocol);
+                }
+            });
+            return;
+        }
         let Some(side) = &self.tls else {
             Connection::start(handle, parts, protocol);
             return;
         };
+        match self.prepare(handle, side, &parts.peer) {
+            Some((prepared, place)) => {
+                stack(handle, parts, prepared, protocol, None, Some(place));
+            }
+            None => {
+                drop((handle.remove(parts.id), parts));
+                handle.descriptor_freed();
+            }
+        }
+    }
+
+    /// The same on a transport that has had its header.
+    fn begin_behind(
+        &self,
+        handle: &LoopHandle,
+        transport: &Transport,
+        protocol: Rc<RefCell<dyn Protocol>>,
+    ) {
+        let Some(side) = &self.tls else {
+            Connection::hand_to(handle, transport, protocol);
+            return;
+        };
+        match self.prepare(handle, side, transport.core().peer_name()) {
+            Some((prepared, place)) => stack_on(handle, transport, prepared, protocol, place),
+            None => transport.abort(),
+        }
+    }
+
+    /// What a handshake takes, and its place among those that are on their way. If TLS cannot be
+    /// had, that is reported.
+    fn prepare(
+        &self,
+        handle: &LoopHandle,
+        side: &ServerSide,
+        peer: &Address,
+    ) -> Option<(Prepared, Box<dyn Any>)> {
         match side.prepare() {
             Ok(prepared) => {
                 self.state.with(|state| state.handshakes += 1);
-                let place = HandshakePlace(self.me.clone());
-                let place = Some(Box::new(place) as Box<dyn Any>);
-                stack(handle, parts, prepared, protocol, None, place);
+                Some((prepared, Box::new(HandshakePlace(self.me.clone()))))
             }
             Err(error) => {
                 let context = ExceptionContext::new("TLS cannot be begun").error(error);
-                handle.report(&context.subject(parts.peer.clone()));
-                drop((handle.remove(parts.id), parts));
-                handle.descriptor_freed();
+                handle.report(&context.subject(peer.clone()));
+                None
             }
         }
     }

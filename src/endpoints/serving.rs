@@ -142,6 +142,54 @@ macro_rules! serving_setters {
             self
         }
 
+        /// Demands that each connection begins with a header of the PROXY protocol, version 1 or
+        /// 2, as HAProxy and other balancers put in front, and that it is complete after
+        /// `timeout`: then [`RealPeer`](crate::RealPeer) is whom the proxy speaks for. With `ssl`
+        /// the header is in front of the handshake. To be demanded only where nobody else gets
+        /// through: whoever connects says who they are.
+        ///
+        /// `connection_made`, and the callback of a stream server, are called behind the header.
+        /// A connection whose header is malformed, too long (107 bytes in version 1, 4,112 in
+        /// version 2), cut off or too late is aborted, and the exception handler is told of a
+        /// [`ProxyError`](crate::ProxyError); nobody is told, but the log (`debug`), of one that
+        /// ends without a byte, as the checks of balancers do. A proxy is given 3 seconds at
+        /// least, as the specification says, so that a packet may be lost. `None`, the default,
+        /// demands nothing; zero is `InvalidInput`. Ours alone: asyncio has no such argument.
+        ///
+        /// ```
+        /// use std::time::Duration;
+        ///
+        /// use evloop::{RealPeer, StreamReader, StreamWriter, open_connection, start_server};
+        ///
+        /// async fn greet(_reader: StreamReader, writer: StreamWriter) {
+        ///     let client = writer.get_extra_info(RealPeer).unwrap();
+        ///     writer.write(format!("hello {client}"));
+        /// }
+        ///
+        /// evloop::run(async {
+        ///     let server = start_server(greet, ("127.0.0.1", 0))
+        ///         .proxy_protocol(Duration::from_secs(5))
+        ///         .await?;
+        ///     let port = server.sockets()[0].port().unwrap();
+        ///
+        ///     // As a proxy does it.
+        ///     let (mut reader, writer) = open_connection(("127.0.0.1", port)).await?;
+        ///     writer.write(b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 443\r\n");
+        ///     assert_eq!(reader.read_to_end(100).await?, b"hello 192.0.2.7:50000");
+        ///     server.close();
+        ///     server.wait_closed().await
+        /// })?
+        /// # ; Ok::<(), std::io::Error>(())
+        /// ```
+        #[cfg(feature = "proxy")]
+        pub fn proxy_protocol(
+            mut self,
+            timeout: impl Into<Option<std::time::Duration>>,
+        ) -> Self {
+            self.$($serving).+.terms.proxy = timeout.into().map(crate::proxy::Demand::within);
+            self
+        }
+
         /// Whether connections are encrypted, and with what: a
         /// [`TlsServerContext`](crate::TlsServerContext), an `Arc` of rustls's `ServerConfig`, or
         /// `false`, the default, for not at all. `connection_made`, and the callback of a stream

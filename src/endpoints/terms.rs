@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::proxy::Demand;
 use crate::sys::invalid_input;
 use crate::tls::ServerOptions;
 use crate::transports::Policies;
@@ -16,6 +17,8 @@ pub(crate) struct Terms {
     pub(crate) max_connections: usize,
     /// What is demanded of each connection.
     pub(crate) policies: Policies,
+    /// Whether it begins with a proxy's header.
+    pub(crate) proxy: Option<Demand>,
     /// More handshakes than that are not begun at a time.
     pub(crate) max_handshakes: usize,
     /// Whether connections are encrypted, and with what.
@@ -27,6 +30,7 @@ impl Default for Terms {
         Self {
             max_connections: usize::MAX,
             policies: Policies::default(),
+            proxy: None,
             max_handshakes: DEFAULT_HANDSHAKES,
             tls: ServerOptions::default(),
         }
@@ -43,6 +47,8 @@ impl Terms {
             "idle_timeout must be longer than zero"
         } else if is_zero(self.policies.write_timeout) {
             "write_timeout must be longer than zero"
+        } else if is_zero(self.proxy.as_ref().map(Demand::timeout)) {
+            "the timeout of proxy_protocol must be longer than zero"
         } else if self.max_handshakes == 0 {
             "max_handshakes must be positive"
         } else {

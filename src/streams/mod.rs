@@ -12,6 +12,8 @@ mod feeder;
 mod limit;
 mod open;
 mod protocol;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod reader;
 mod separators;
 mod start;
@@ -26,6 +28,8 @@ pub use self::error::{FeedError, IncompleteReadError, LimitOverrunError, ReadErr
 pub use self::feeder::StreamFeeder;
 pub use self::open::{OpenConnection, open_connection};
 pub use self::protocol::StreamReaderProtocol;
+#[cfg(feature = "proxy")]
+pub use self::proxy::read_proxy_header;
 pub use self::reader::{Lines, StreamReader};
 pub use self::separators::{Separator, Separators};
 pub use self::start::{StartServer, start_server};

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::event_loop::running;
+#[cfg(feature = "proxy")]
+use crate::proxy::{ProxyError, ProxyHeader};
 use crate::sansio::read_buffer::Search;
 use crate::streams::error::{FeedError, IncompleteReadError, LimitOverrunError, ReadError};
 use crate::streams::feeder::StreamFeeder;
@@ -314,6 +316,24 @@ impl StreamReader {
     /// ```
     pub fn lines(&mut self) -> Lines<'_> {
         Lines { reader: self }
+    }
+
+    /// Reads the header of a proxy, and leaves what is behind it.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn header(&mut self) -> impl Future<Output = Result<ProxyHeader, ProxyError>> {
+        self.apply(1, |input| {
+            input.raise_now()?;
+            if let Some((header, size)) = ProxyHeader::parse(input.buffer.as_slice())? {
+                input.buffer.discard(size);
+                return Ok(Some(header));
+            }
+            input.raise()?;
+            if input.eof {
+                let received = input.buffer.len();
+                return Err(ProxyError::CutOff { received });
+            }
+            Ok(None)
+        })
     }
 
     /// Applies a rule to the buffer now, and again after every wake, until it has an answer. About

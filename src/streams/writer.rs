@@ -247,8 +247,8 @@ impl StreamWriter {
         Poll::Ready(Ok(()))
     }
 
-    #[cfg(feature = "tls")]
-    pub(crate) fn state(&self) -> &StreamState {
+    #[cfg(any(feature = "proxy", feature = "tls"))]
+    pub(crate) fn state(&self) -> &Rc<StreamState> {
         &self.state
     }
 

@@ -44,6 +44,28 @@ pub(crate) fn stack(
     upper
 }
 
+/// The same on a transport whose protocol, one of ours, has come to its end.
+pub(crate) fn stack_on(
+    handle: &LoopHandle,
+    lower: &Transport,
+    prepared: Prepared,
+    protocol: Rc<RefCell<dyn Protocol>>,
+    place: Box<dyn Any>,
+) {
+    let plan = Plan {
+        prepared,
+        begins: true,
+        received: Vec::new(),
+        waiter: None,
+        place: Some(place),
+        owner: None,
+        policies: lower.core().policies().split(),
+    };
+    let (upper, below) = put_on(handle, lower, plan, protocol);
+    Connection::hand_owner_on(lower, &upper);
+    Connection::hand_to(handle, lower, below);
+}
+
 /// What the transport above is made with.
 pub(super) struct Plan {
     pub(super) prepared: Prepared,
@@ -71,7 +93,7 @@ pub(super) fn put_on(
         id: handle.reserve(),
         stream: Box::new(TlsStream(Rc::clone(&core))),
         peer: lower.core().peer_name().clone(),
-        sock_name: None,
+        known: lower.core().known(),
         ready: Readiness::WRITE,
         owner: plan.owner,
         policies: plan.policies,

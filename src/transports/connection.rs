@@ -21,6 +21,7 @@ use crate::transports::close_reason::CloseReason;
 use crate::transports::contract::{Owner, Protocol, ProtocolSide, Transport};
 use crate::transports::core::Core;
 use crate::transports::fault::Fault;
+use crate::transports::known::Known;
 use crate::transports::policies::Policies;
 use crate::transports::receiving::{RECEIVE_SIZE, Received};
 
@@ -36,8 +37,8 @@ pub(crate) struct Parts {
     pub(crate) id: SourceId,
     pub(crate) stream: Box<dyn Stream>,
     pub(crate) peer: Address,
-    /// Our own address, where it is known without asking.
-    pub(crate) sock_name: Option<Rc<Address>>,
+    /// What is known without asking.
+    pub(crate) known: Option<Rc<Known>>,
     /// What is known of the socket's readiness.
     pub(crate) ready: Readiness,
     pub(crate) owner: Option<Rc<dyn Owner>>,
@@ -79,7 +80,7 @@ impl Connection {
                 handle.downgrade(),
                 id,
                 parts.stream,
-                (parts.peer, parts.sock_name),
+                (parts.peer, parts.known),
                 parts.ready,
                 parts.policies,
             );

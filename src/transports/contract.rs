@@ -16,7 +16,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::event_loop::Agenda;
-use crate::sys::SourceId;
+use crate::sys::{Address, SourceId};
 use crate::transports::close_reason::CloseReason;
 use crate::transports::core::Core;
 use crate::transports::fault::EMPTY_BUFFER;
@@ -492,6 +492,13 @@ impl Transport {
         key.look_up(self)
     }
 
+    /// Says who the peer is in the end, as a proxy or anybody else we trust has told us: what
+    /// [`RealPeer`](crate::RealPeer) gives from now on, here and on what `start_tls` makes of this
+    /// transport. asyncio has no such method.
+    pub fn set_real_peer(&self, address: impl Into<Address>) {
+        self.core().set_real_peer(address.into());
+    }
+
     /// Hands what happens from now on to another protocol. Its `connection_made` is not called.
     /// Inside `data_received` the change takes effect with the next chunk. Both kinds, `Protocol`
     /// and [`BufferedProtocol`], may follow one another. Does nothing after the end of the
@@ -515,6 +522,9 @@ impl fmt::Debug for Transport {
         debug.field("peername", self.core().peer_name());
         if let Some(name) = self.core().sock_name() {
             debug.field("sockname", &name);
+        }
+        if let Some(name) = self.core().real_peer() {
+            debug.field("realpeer", &name);
         }
         debug
             .field("closing", &self.is_closing())

@@ -20,6 +20,7 @@ use crate::sansio::water_marks::{Flow, WaterMarks};
 use crate::sansio::write_buffer::WriteBuffer;
 use crate::sys::{Address, Credentials, Readiness, SourceId, Stream};
 use crate::transports::close_reason::CloseReason;
+use crate::transports::known::Known;
 use crate::transports::policies::{Policies, Vigil};
 
 pub(crate) struct Core {
@@ -69,7 +70,8 @@ pub(super) struct Socket {
     pub(super) stream: Option<Box<dyn Stream>>,
     /// Written and not yet sent.
     pub(super) unsent: WriteBuffer,
-    pub(super) sock_name: Option<Rc<Address>>,
+    /// `None` is nothing yet.
+    pub(super) known: Option<Rc<Known>>,
 }
 
 impl Core {
@@ -77,12 +79,11 @@ impl Core {
         handle: WeakHandle,
         id: SourceId,
         stream: Box<dyn Stream>,
-        addresses: (Address, Option<Rc<Address>>),
+        (peer, known): (Address, Option<Rc<Known>>),
         ready: Readiness,
         policies: Policies,
     ) -> Self {
         let vigil = policies.vigil(handle.agenda().now());
-        let (peer, sock_name) = addresses;
         let layered = stream.layer().is_some();
         Self {
             handle,
@@ -107,7 +108,7 @@ impl Core {
             socket: Shared::new(Socket {
                 stream: Some(stream),
                 unsent: WriteBuffer::default(),
-                sock_name,
+                known,
             }),
             reason: Cell::new(None),
             vigil,
@@ -309,11 +310,30 @@ impl Core {
 
     pub(crate) fn sock_name(&self) -> Option<Address> {
         self.socket.with(|socket| {
-            if socket.sock_name.is_none() {
-                socket.sock_name = socket.stream.as_ref()?.local_address().ok().map(Rc::new);
-            }
-            socket.sock_name.as_deref().cloned()
+            let known = Known::sock_name(socket.known.as_ref());
+            known.or_else(|| {
+                let address = socket.stream.as_ref()?.local_address().ok()?;
+                Known::set_sock_name(&mut socket.known, address.clone());
+                Some(address)
+            })
         })
+    }
+
+    /// Whom a proxy spoke for, or whoever knows better than the system does.
+    pub(crate) fn real_peer(&self) -> Option<Address> {
+        self.socket
+            .with(|socket| Known::real_peer(socket.known.as_ref()))
+    }
+
+    pub(crate) fn set_real_peer(&self, address: Address) {
+        self.socket
+            .with(|socket| Known::set_real_peer(&mut socket.known, address));
+    }
+
+    /// For a transport that stands on this one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn known(&self) -> Option<Rc<Known>> {
+        self.socket.with(|socket| socket.known.clone())
     }
 
     pub(crate) fn peer_credentials(&self) -> Option<Credentials> {

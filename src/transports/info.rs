@@ -20,6 +20,36 @@ impl ExtraInfo for PeerName {
     }
 }
 
+/// Who the peer is in the end: whom a proxy between us speaks for, if it has said so, or else the
+/// address that is [`PeerName`]'s too. asyncio has no such key.
+///
+/// Servers that are told to expect the PROXY protocol (`proxy_protocol`) set it, and so does
+/// `read_proxy_header`; both are there with the feature `proxy`. Whoever knows by other means sets
+/// it with [`Transport::set_real_peer`].
+///
+/// ```
+/// use evloop::{PeerName, RealPeer, StreamReader, StreamWriter};
+///
+/// async fn handle(_reader: StreamReader, writer: StreamWriter) {
+///     let client = writer.get_extra_info(RealPeer);
+///     let neighbour = writer.get_extra_info(PeerName);
+///     if client != neighbour {
+///         println!("{client:?} by way of {neighbour:?}");
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct RealPeer;
+
+impl ExtraInfo for RealPeer {
+    type Value = Address;
+
+    fn look_up(self, transport: &Transport) -> Option<Address> {
+        let told = transport.core().real_peer();
+        told.or_else(|| PeerName.look_up(transport))
+    }
+}
+
 /// The address of our end. asyncio's key `sockname`.
 ///
 /// It is asked for at its first use, unless the listener was bound to one address. So after the end

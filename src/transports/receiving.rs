@@ -23,6 +23,11 @@ pub(crate) enum Received {
 }
 
 impl Core {
+    /// Another protocol is to begin: as before `connection_made`.
+    pub(super) fn wait_to_read(&self) {
+        self.read.set(ReadSide::Waiting);
+    }
+
     pub(crate) fn begin_reading(&self) {
         self.read.set(self.read.get().begin());
         self.visit_if_readable();

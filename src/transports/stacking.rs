@@ -8,13 +8,14 @@
 //! below it know of each other.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::event_loop::{Entry, LoopHandle};
 use crate::sys::{Layer, Readiness};
 use crate::transports::close_reason::CloseReason;
 use crate::transports::connection::Connection;
-use crate::transports::contract::Transport;
+use crate::transports::contract::{Protocol, Transport};
 use crate::transports::core::Core;
 #[cfg(feature = "tls")]
 use crate::transports::policies::Policies;
@@ -169,12 +170,30 @@ impl Connection {
         handle.enqueue(transport.core().id(), Entry::Made);
     }
 
+    /// The protocol that the connection was made for begins, behind one of ours that came first.
+    pub(crate) fn hand_to(
+        handle: &LoopHandle,
+        transport: &Transport,
+        protocol: Rc<RefCell<dyn Protocol>>,
+    ) {
+        // Nothing is received before it has begun.
+        transport.core().wait_to_read();
+        transport.set_protocol(protocol);
+        Self::begin_anew(handle, transport);
+    }
+
     #[cfg(feature = "tls")]
     /// What belonged to `lower` belongs to `upper` from now on: its owner, and the state of its
     /// protocol. Nothing is received until the new protocol has begun.
     pub(crate) fn hand_on(lower: &Transport, upper: &Transport) {
         lower.pause_reading();
         upper.core().go_on_from(lower.core());
+        Self::hand_owner_on(lower, upper);
+    }
+
+    /// Whoever owned `lower` owns `upper`.
+    #[cfg(feature = "tls")]
+    pub(crate) fn hand_owner_on(lower: &Transport, upper: &Transport) {
         let (Some(from), Some(to)) = (lower.side(), upper.side()) else {
             return;
         };

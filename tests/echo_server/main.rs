@@ -9,6 +9,7 @@ mod command_line;
 #[cfg(target_os = "linux")]
 mod cost;
 mod process;
+mod proxy;
 mod server;
 #[cfg(target_os = "linux")]
 mod serving;

@@ -178,7 +178,7 @@ pub(crate) fn expect_eof(mut client: &TcpStream) {
     assert_eq!(client.read(&mut [0]).unwrap(), 0, "the end of the stream");
 }
 
-fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+pub(crate) fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (give, take) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines() {

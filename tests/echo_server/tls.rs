@@ -46,7 +46,7 @@ fn certificate(path: &Path) -> CertificateDer<'static> {
 }
 
 /// A client that trusts this certificate and may show one of the tests' own.
-fn client_config(trusted: &Path, shown: Option<&str>) -> Arc<ClientConfig> {
+pub(crate) fn client_config(trusted: &Path, shown: Option<&str>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate(trusted)).expect("a root");
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -64,10 +64,10 @@ fn client_config(trusted: &Path, shown: Option<&str>) -> Arc<ClientConfig> {
 }
 
 /// A client that blocks, and whose every wait ends.
-struct Client<S: Read + Write>(StreamOwned<ClientConnection, S>);
+pub(crate) struct Client<S: Read + Write>(StreamOwned<ClientConnection, S>);
 
 impl<S: Read + Write> Client<S> {
-    fn new(stream: S, config: Arc<ClientConfig>) -> Self {
+    pub(crate) fn new(stream: S, config: Arc<ClientConfig>) -> Self {
         let name = "localhost".try_into().expect("a name");
         let connection = ClientConnection::new(config, name).expect("a connection");
         Self(StreamOwned::new(connection, stream))
@@ -83,7 +83,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     #[track_caller]
-    fn echo(&mut self, bytes: &[u8]) {
+    pub(crate) fn echo(&mut self, bytes: &[u8]) {
         self.try_echo(bytes).expect("an echo");
     }
 
@@ -94,7 +94,7 @@ impl<S: Read + Write> Client<S> {
 
     /// Ends our side, and expects the end of the other one, by a `close_notify`.
     #[track_caller]
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.0.conn.send_close_notify();
         self.0.flush().expect("to send");
         assert_eq!(self.0.read(&mut [0]).expect("close_notify"), 0);

@@ -13,6 +13,8 @@ mod large;
 mod leaks;
 mod peers;
 mod programs;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod reader;
 mod rebuilt;
 mod separators;

@@ -44,6 +44,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_client_ca: Option<PathBuf>,
 
+    /// Take connections from a proxy, which puts a header of the PROXY protocol, version 1 or 2, in
+    /// front of each, and of TLS: it says who the client is, which is logged. A connection that
+    /// does not begin with one, or not within 5 seconds, is closed
+    #[arg(long)]
+    pub(crate) proxy_protocol: bool,
+
     /// Which face of the library echoes
     #[arg(long, value_enum, default_value_t = Api::Streams)]
     pub(crate) api: Api,

@@ -2,10 +2,13 @@
 
 use evloop::{Protocol, StreamReader, StreamWriter, Transport};
 
+use crate::proxy;
+
 // The streams API.
 
 /// A connection that breaks is logged by the library, and there is nobody else to tell.
 pub(crate) async fn echo(mut reader: StreamReader, writer: StreamWriter) {
+    proxy::note(writer.transport());
     loop {
         // What was read is gone before we wait: the writer has what is not sent yet.
         match reader.read(READ_SIZE).await {
@@ -38,6 +41,7 @@ impl Echo {
 
 impl Protocol for Echo {
     fn connection_made(&mut self, transport: Transport) {
+        proxy::note(&transport);
         // The low mark follows from the high one, so the two cannot contradict each other.
         let _ = transport.set_write_buffer_limits(self.limit, None);
         self.transport = Some(transport);

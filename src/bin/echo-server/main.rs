@@ -6,6 +6,7 @@
 
 mod arguments;
 mod echo;
+mod proxy;
 mod serving;
 mod signals;
 mod tls;

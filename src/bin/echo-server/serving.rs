@@ -10,6 +10,7 @@ use evloop::{
 
 use crate::arguments::{Api, Options};
 use crate::echo::{Echo, echo};
+use crate::proxy;
 
 /// TCP first, then the paths in their order.
 pub(crate) async fn start(
@@ -37,12 +38,14 @@ async fn start_tcp(options: &Options, ssl: Ssl<TlsServerContext>) -> io::Result<
             start_server(echo, endpoint)
                 .limit(options.limit)
                 .backlog(options.backlog)
+                .proxy_protocol(proxy::timeout(options))
                 .ssl(ssl)
                 .await
         }
         Api::Protocol => {
             create_server(Echo::factory(options.limit), endpoint)
                 .backlog(options.backlog)
+                .proxy_protocol(proxy::timeout(options))
                 .ssl(ssl)
                 .await
         }
@@ -59,12 +62,14 @@ async fn start_unix(
             start_unix_server(echo, path)
                 .limit(options.limit)
                 .backlog(options.backlog)
+                .proxy_protocol(proxy::timeout(options))
                 .ssl(ssl)
                 .await
         }
         Api::Protocol => {
             create_unix_server(Echo::factory(options.limit), path)
                 .backlog(options.backlog)
+                .proxy_protocol(proxy::timeout(options))
                 .ssl(ssl)
                 .await
         }

@@ -1,0 +1,291 @@
+//! What a header says.
+//!
+//! Owns: [`ProxyHeader`], and where a header ends. Why: the crate `ppp` takes a header apart; how
+//! much of what has come belongs to it, how much is missing at least and what is too much decides
+//! whoever receives. Invariants: pure; never more is asked for than surely belongs to the header;
+//! the parser sees whole headers only. asyncio's counterpart: none.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use crate::proxy::error::ProxyError;
+use crate::sys::{Address, UnixAddress};
+
+/// A header of the PROXY protocol, version 1 (text) or 2 (binary).
+///
+/// [`parse`](Self::parse) is for whoever receives by other means; a server reads headers by itself
+/// ([`CreateServer::proxy_protocol`](crate::CreateServer::proxy_protocol)), and
+/// [`read_proxy_header`](crate::read_proxy_header) reads one from a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProxyHeader {
+    /// For whom the proxy speaks. `None` if it speaks for itself (`LOCAL`, as its health checks
+    /// do), or does not know (`UNKNOWN`, `UNSPEC`): the peer's own address holds then.
+    pub source: Option<Address>,
+    /// Where that one has connected to, if there is a source.
+    pub destination: Option<Address>,
+    /// What version 2 tells beside the addresses, as types and values, in the order of the header:
+    /// `(0x02, name)` is the host name that the client asked for, for instance. Where there is no
+    /// source, nothing else counts either. A checksum among them (`0x03`) is not looked at: TCP has
+    /// its own.
+    pub fields: Vec<(u8, Vec<u8>)>,
+}
+
+impl ProxyHeader {
+    /// Looks for a header at the beginning of `bytes`: the header, and how many bytes it takes, or
+    /// `None` as long as it is not complete.
+    ///
+    /// ```
+    /// use evloop::ProxyHeader;
+    ///
+    /// let received = b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 443\r\nhello";
+    /// let (header, size) = ProxyHeader::parse(received)?.expect("a whole header");
+    /// assert_eq!(header.source.unwrap().to_string(), "192.0.2.7:50000");
+    /// assert_eq!(&received[size..], b"hello");
+    ///
+    /// assert_eq!(ProxyHeader::parse(&received[..20])?, None);
+    /// # Ok::<(), evloop::ProxyError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::Malformed`], and [`ProxyError::TooLong`] for a line of more than 107 bytes,
+    /// and for a binary header of more than 4,112 bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, ProxyError> {
+        match Extent::of(bytes)? {
+            Extent::Missing(_) => Ok(None),
+            Extent::Whole(size) => Self::take_apart(&bytes[..size]).map(|it| Some((it, size))),
+        }
+    }
+
+    /// Of a whole header.
+    pub(super) fn take_apart(header: &[u8]) -> Result<Self, ProxyError> {
+        if header.starts_with(ppp::v2::PROTOCOL_PREFIX) {
+            Self::from_block(header)
+        } else {
+            Self::from_line(header)
+        }
+    }
+
+    /// Version 1.
+    fn from_line(line: &[u8]) -> Result<Self, ProxyError> {
+        use ppp::v1::Addresses;
+
+        // Whatever follows that word has no meaning.
+        if line.starts_with(b"PROXY UNKNOWN ") {
+            return Ok(Self::default());
+        }
+        let line_end = line.len() - LINE_END.len();
+        let is_fine = |byte: &u8| byte.is_ascii_alphanumeric() || b" .:".contains(byte);
+        // The parser takes a number with a plus, and a lone carriage return for a space.
+        if !line[..line_end].iter().all(is_fine) {
+            return Err(malformed("a character that no header has"));
+        }
+        let header = ppp::v1::Header::try_from(line).map_err(malformed)?;
+        Ok(match header.addresses {
+            Addresses::Unknown => Self::default(),
+            Addresses::Tcp4(ip) => Self::of_inet(
+                (ip.source_address, ip.source_port).into(),
+                (ip.destination_address, ip.destination_port).into(),
+            ),
+            Addresses::Tcp6(ip) => Self::of_inet(
+                (ip.source_address, ip.source_port).into(),
+                (ip.destination_address, ip.destination_port).into(),
+            ),
+        })
+    }
+
+    /// Version 2.
+    fn from_block(block: &[u8]) -> Result<Self, ProxyError> {
+        use ppp::v2::Addresses;
+
+        // All that follows is to be skipped, whatever it is.
+        if block[COMMAND] == LOCAL {
+            return Ok(Self::default());
+        }
+        let header = ppp::v2::Header::try_from(block).map_err(malformed)?;
+        let mut told = match header.addresses {
+            Addresses::Unspecified => return Ok(Self::default()),
+            Addresses::IPv4(ip) => Self::of_inet(
+                (ip.source_address, ip.source_port).into(),
+                (ip.destination_address, ip.destination_port).into(),
+            ),
+            Addresses::IPv6(ip) => Self::of_inet(
+                (ip.source_address, ip.source_port).into(),
+                (ip.destination_address, ip.destination_port).into(),
+            ),
+            Addresses::Unix(unix) => Self {
+                source: Some(unix_address(&unix.source).into()),
+                destination: Some(unix_address(&unix.destination).into()),
+                fields: Vec::new(),
+            },
+        };
+        for field in header.tlvs() {
+            let field = field.map_err(malformed)?;
+            told.fields.push((field.kind, field.value.into_owned()));
+        }
+        Ok(told)
+    }
+
+    fn of_inet(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self {
+            source: Some(source.into()),
+            destination: Some(destination.into()),
+            fields: Vec::new(),
+        }
+    }
+}
+
+/// How far a header reaches.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// So many bytes at least are still to come, and belong to it.
+    Missing(usize),
+    /// It takes so many bytes.
+    Whole(usize),
+}
+
+impl Extent {
+    /// Of the header at the beginning of `bytes`.
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, ProxyError> {
+        if begins(bytes, PREFIX) {
+            Self::of_line(bytes)
+        } else if begins(bytes, ppp::v2::PROTOCOL_PREFIX) {
+            Self::of_block(bytes)
+        } else {
+            Err(malformed("the connection begins with something else"))
+        }
+    }
+
+    fn of_line(bytes: &[u8]) -> Result<Self, ProxyError> {
+        let line = &bytes[..bytes.len().min(LONGEST_LINE)];
+        if let Some(at) = line.windows(2).position(|pair| pair == LINE_END) {
+            return Ok(Self::Whole(at + LINE_END.len()));
+        }
+        let to_line_end = if line.ends_with(b"\r") { 1 } else { 2 };
+        let missing = to_line_end.max(SHORTEST.saturating_sub(line.len()));
+        if line.len() + missing > LONGEST_LINE {
+            let limit = LONGEST_LINE;
+            return Err(ProxyError::TooLong { limit });
+        }
+        Ok(Self::Missing(missing))
+    }
+
+    fn of_block(bytes: &[u8]) -> Result<Self, ProxyError> {
+        let Some(length) = bytes.get(LENGTH..FIXED) else {
+            return Ok(Self::Missing(FIXED - bytes.len()));
+        };
+        if bytes[COMMAND] >> 4 != VERSION {
+            return Err(malformed("an unknown version"));
+        }
+        let size = FIXED + length.iter().fold(0, |n, &byte| n << 8 | usize::from(byte));
+        if size > LONGEST_BLOCK {
+            let limit = LONGEST_BLOCK;
+            return Err(ProxyError::TooLong { limit });
+        }
+        Ok(match size.checked_sub(bytes.len()) {
+            None | Some(0) => Self::Whole(size),
+            Some(missing) => Self::Missing(missing),
+        })
+    }
+}
+
+/// Whether `bytes` begin with this, as far as they go.
+fn begins(bytes: &[u8], with: &[u8]) -> bool {
+    let common = bytes.len().min(with.len());
+    bytes[..common] == with[..common]
+}
+
+/// A path up to its NUL byte, or an abstract name without the NUL bytes behind it.
+fn unix_address(field: &[u8]) -> UnixAddress {
+    let nul = |byte: &u8| *byte == 0;
+    let end = match field.iter().position(nul) {
+        Some(0) => field
+            .iter()
+            .rposition(|byte| !nul(byte))
+            .map_or(0, |at| at + 1),
+        Some(end) => end,
+        None => field.len(),
+    };
+    PathBuf::from(OsString::from_vec(field[..end].to_vec())).into()
+}
+
+/// The parser's reasons quote line ends.
+fn malformed(why: impl fmt::Display) -> ProxyError {
+    let why = why.to_string();
+    ProxyError::Malformed(why.replace('\r', "\\r").replace('\n', "\\n"))
+}
+
+const PREFIX: &[u8] = b"PROXY ";
+const LINE_END: &[u8] = b"\r\n";
+/// `PROXY UNKNOWN` and the end of its line.
+const SHORTEST: usize = 15;
+/// As the specification has it, with the end of the line.
+const LONGEST_LINE: usize = 107;
+
+/// Where version 2 has its version and command, and the length of what follows.
+const COMMAND: usize = 12;
+const LENGTH: usize = 14;
+/// The length of what is always there.
+const FIXED: usize = 16;
+const VERSION: u8 = 2;
+/// Version 2, and the proxy speaks for itself.
+const LOCAL: u8 = 0x20;
+/// The specification asks for 536 bytes to be taken; certificates may take more, nobody 64 KiB.
+const LONGEST_BLOCK: usize = FIXED + 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A protocol that has no more room than this never takes what is not the header's.
+    #[test]
+    fn never_asks_for_more_than_the_header() {
+        let line = b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 443\r\n".to_vec();
+        let short = b"PROXY UNKNOWN\r\n".to_vec();
+        let mut block = ppp::v2::PROTOCOL_PREFIX.to_vec();
+        block.extend(b"\x21\x11\x00\x0c\xc0\x00\x02\x07\xc6\x33\x64\x01\xc3\x50\x01\xbb");
+        for header in [line, short, block] {
+            for received in 0..header.len() {
+                match Extent::of(&header[..received]).unwrap() {
+                    Extent::Missing(n) => assert!((1..=header.len() - received).contains(&n)),
+                    whole @ Extent::Whole(_) => panic!("{received}: {whole:?}"),
+                }
+            }
+            let mut more = header.clone();
+            more.extend(b"PROXY \r\n");
+            assert_eq!(Extent::of(&header).unwrap(), Extent::Whole(header.len()));
+            assert_eq!(Extent::of(&more).unwrap(), Extent::Whole(header.len()));
+        }
+    }
+
+    #[test]
+    fn a_line_end_is_waited_for_up_to_the_longest_line() {
+        let mut line = b"PROXY UNKNOWN ".to_vec();
+        line.resize(LONGEST_LINE - 2, b'x');
+        assert_eq!(Extent::of(&line).unwrap(), Extent::Missing(2));
+        assert!(Extent::of(&[&line[..], b"x"].concat()).is_err());
+        assert_eq!(
+            Extent::of(&[&line[..], b"\r"].concat()).unwrap(),
+            Extent::Missing(1)
+        );
+        let whole = [&line[..], b"\r\n"].concat();
+        assert_eq!(Extent::of(&whole).unwrap(), Extent::Whole(LONGEST_LINE));
+        assert!(Extent::of(&[&line[..], b"x\r\n"].concat()).is_err());
+    }
+
+    #[test]
+    fn a_unix_address_ends_where_its_name_does() {
+        let mut field = [0; 108];
+        assert_eq!(unix_address(&field), UnixAddress::Unnamed);
+        field[..5].copy_from_slice(b"/a\0zz");
+        assert_eq!(unix_address(&field), UnixAddress::from("/a"));
+        field[0] = 0;
+        assert_eq!(unix_address(&field), UnixAddress::abstract_name(b"a\0zz"));
+        field.fill(b'x');
+        assert_eq!(unix_address(&field), UnixAddress::from("x".repeat(108)));
+    }
+}
