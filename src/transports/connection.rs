@@ -170,6 +170,15 @@ impl Connection {
         self.core().look(handle);
     }
 
+    /// Something is there already: what a handshake has left, or what came to the one below. No
+    /// look at the world has to come first.
+    fn serve_at_once(self: Rc<Self>, handle: &LoopHandle) {
+        let id = self.core().id();
+        if self.serve(handle, None) == Progress::Again {
+            handle.visit(id);
+        }
+    }
+
     /// Receives and delivers, a bounded amount.
     fn read(&self, handle: &LoopHandle) {
         let mut bytes = 0;
@@ -435,16 +444,16 @@ impl Source for Connection {
                 // come before the first bytes.
                 handle.enqueue(self.core().id(), Entry::Begin);
             }
-            Entry::Begin => self.core().begin_reading(),
+            Entry::Begin => {
+                self.core().begin_reading();
+                if self.core().is_layered() {
+                    self.serve_at_once(handle);
+                }
+            }
             Entry::Flow => self.tell(handle),
             Entry::Lost => self.lost(handle),
             Entry::Deadline => self.look(handle),
-            Entry::Readable => {
-                let id = self.core().id();
-                if self.serve(handle, None) == Progress::Again {
-                    handle.visit(id);
-                }
-            }
+            Entry::Readable => self.serve_at_once(handle),
             Entry::Writable if self.core().is_lost() => {}
             Entry::Writable => {
                 self.go_on_writing(handle);

@@ -30,7 +30,9 @@ impl Core {
 
     pub(crate) fn begin_reading(&self) {
         self.read.set(self.read.get().begin());
-        self.visit_if_readable();
+        if !self.is_layered() {
+            self.visit_if_readable();
+        }
     }
 
     pub(crate) fn pause_reading(&self) {
