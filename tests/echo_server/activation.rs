@@ -105,6 +105,9 @@ fn what_is_no_listener_is_named_in_one_line() {
         );
         assert_eq!(line, expected, "{sockets:?}");
     }
+    let line = refused_by(activated(&["connected"], &[]), 1);
+    let expected = "echo-server: A listening Stream Socket was expected, got a connected one";
+    assert_eq!(line, expected);
     for number in ["0", "-1", "many", "4000000000", ""] {
         let mut command = activated(&[], &[]);
         command.env("LISTEN_FDS", number);

@@ -1,6 +1,6 @@
 //! Several loops on one port.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
@@ -53,7 +53,15 @@ fn all_workers_serve_one_port_and_all_of_them_hear_of_the_end() {
 
 #[test]
 fn a_second_signal_aborts_what_each_of_them_has() {
-    let server = EchoServer::start(&["--workers", "2", "--shutdown-timeout", "600"]);
+    let arguments = [
+        "--workers",
+        "2",
+        "--shutdown-timeout",
+        "600",
+        "--stats",
+        "600",
+    ];
+    let server = EchoServer::start(&arguments);
     let clients = clients(&server);
     server.process.signal("TERM");
     server.wait_until_refused();
@@ -65,6 +73,36 @@ fn a_second_signal_aborts_what_each_of_them_has() {
         let outcome = client.read(&mut [0]);
         assert!(!matches!(outcome, Ok(1..)), "{outcome:?}");
     }
+    let total = "stats in all: 0 open, 50 accepted, 50 closed (50 aborted), ";
+    assert!(ended.stderr.contains(total), "{}", ended.stderr);
+}
+
+#[test]
+fn the_workers_divide_the_connections_that_are_allowed() {
+    let server = EchoServer::start(&["--workers", "2", "--max-connections", "2"]);
+    let mut waiting: Vec<_> = (0..MANY).map(|_| server.connect()).collect();
+    for mut client in &waiting {
+        client.write_all(b"x").unwrap();
+        client.set_nonblocking(true).unwrap();
+    }
+    // One of each worker's at a time, and whoever ends lets the next one in.
+    while !waiting.is_empty() {
+        let mut answered = Vec::new();
+        wait_for("an answer", || {
+            for client in std::mem::take(&mut waiting) {
+                let is_answered = matches!((&client).read(&mut [0]), Ok(1));
+                let place = if is_answered {
+                    &mut answered
+                } else {
+                    &mut waiting
+                };
+                place.push(client);
+            }
+            (!answered.is_empty()).then_some(())
+        });
+        assert!(answered.len() <= 2, "{}", answered.len());
+    }
+    server.stop();
 }
 
 #[test]
@@ -144,7 +182,6 @@ fn a_worker_that_panics_ends_the_process() {
     let others = clients(&server);
     let client = server.connect();
     wait_for("its worker fails", || {
-        use std::io::Write;
         let answered = (&client).write_all(b"x").and_then(|()| {
             let mut answer = [0];
             (&client).read_exact(&mut answer)

@@ -2,7 +2,7 @@
 
     activate.py WHAT... -- PROGRAM ARGUMENT...
 
-Each WHAT is `tcp`, `udp`, `file`, `nothing`, or the path of a unix socket. LISTEN_FDS is set to
+Each WHAT is `tcp`, `udp`, `file`, `connected`, `nothing`, or the path of a unix socket. LISTEN_FDS is set to
 their number unless it is set already.
 """
 
@@ -22,6 +22,10 @@ def opened(what):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(("127.0.0.1", 0))
         return sock.detach()
+    if what == "connected":
+        kept, given = socket.socketpair()
+        kept.detach()
+        return given.detach()
     if what == "file":
         return os.open(os.devnull, os.O_RDONLY)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -167,3 +167,17 @@ pub(crate) async fn start(
 
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 8888;
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn the_workers_shares_are_the_whole_and_hardly_differ() {
+        for (most, workers) in [(1, 1), (5, 2), (7, 3), (1000, 16), (usize::MAX, 7)] {
+            let shares: Vec<_> = (0..workers).map(|it| share(most, it, workers)).collect();
+            assert_eq!(shares.iter().sum::<usize>(), most);
+            assert!(shares[0] - shares[workers - 1] <= 1, "{shares:?}");
+        }
+    }
+}

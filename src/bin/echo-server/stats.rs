@@ -176,7 +176,8 @@ impl Numbers {
 
     fn since(&self, before: &Self) -> Line {
         Line {
-            open: self.accepted - self.closed.iter().sum::<u64>(),
+            // Another thread may have gone on while it was read.
+            open: self.accepted.saturating_sub(self.closed.iter().sum()),
             during: Self {
                 accepted: self.accepted - before.accepted,
                 received: self.received - before.received,
