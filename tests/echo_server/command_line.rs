@@ -57,7 +57,7 @@ pub(crate) fn refused_by(command: Command, code: i32) -> String {
     stderr.trim_end().to_owned()
 }
 
-const OPTIONS: [&str; 20] = [
+const OPTIONS: [&str; 21] = [
     "--host",
     "--port",
     "--unix",
@@ -68,6 +68,7 @@ const OPTIONS: [&str; 20] = [
     "--limit",
     "--max-connections",
     "--idle-timeout",
+    "--proxy-protocol",
     "--write-timeout",
     "--shutdown-timeout",
     "--workers",

@@ -73,8 +73,10 @@ fn a_second_signal_aborts_what_each_of_them_has() {
         let outcome = client.read(&mut [0]);
         assert!(!matches!(outcome, Ok(1..)), "{outcome:?}");
     }
-    let total = "stats in all: 0 open, 50 accepted, 50 closed (50 aborted), ";
-    assert!(ended.stderr.contains(total), "{}", ended.stderr);
+    // And perhaps one by which we have asked whether it listens.
+    for part in ["stats in all: 0 open, ", "50 aborted)"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
 }
 
 #[test]
