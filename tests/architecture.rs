@@ -401,7 +401,12 @@ const PLACES: &[Place] = &[
     },
     Place {
         words: "rustix ::",
-        only_in: &["sys/mio/"],
+        // The sockets; and what the program asks of the system for itself.
+        only_in: &[
+            "sys/mio/",
+            "bin/echo-server/descriptors.rs",
+            "bin/echo-server/manager.rs",
+        ],
     },
     Place {
         words: "signal_hook ::",
@@ -419,8 +424,11 @@ const PLACES: &[Place] = &[
     Place {
         words: "Mutex",
         // What other threads hand in; what they are given to do, how much of it, and its outcome;
-        // the process's signals; the certificate that any of them may have read again.
+        // the process's signals; the certificate that any of them may have read again; and what the
+        // workers of the program have in common.
         only_in: &[
+            "bin/echo-server/service.rs",
+            "bin/echo-server/signals.rs",
             "event_loop/remote.rs",
             "event_loop/services.rs",
             "sys/pool.rs",

@@ -13,8 +13,13 @@ use crate::server::{APIS, BINARY, EchoServer, connect, echo, end};
 #[track_caller]
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(BINARY);
+    command.args(arguments);
+    run_to_its_end(command)
+}
+
+#[track_caller]
+fn run_to_its_end(mut command: Command) -> Output {
     command
-        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -34,14 +39,47 @@ fn run(arguments: &[&str]) -> Output {
 /// Runs it and expects one line on stderr and nothing on stdout.
 #[track_caller]
 pub(crate) fn refused(arguments: &[&str], code: i32) -> String {
-    let output = run(arguments);
+    let mut command = Command::new(BINARY);
+    command.args(arguments);
+    refused_by(command, code)
+}
+
+/// The same, started in another way.
+#[track_caller]
+pub(crate) fn refused_by(command: Command, code: i32) -> String {
+    let arguments = format!("{command:?}");
+    let output = run_to_its_end(command);
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
-    assert_eq!(output.stdout, b"", "{arguments:?}");
-    assert!(stderr.ends_with('\n'), "{arguments:?}: {stderr:?}");
-    assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+    assert_eq!(output.status.code(), Some(code), "{arguments}: {stderr}");
+    assert_eq!(output.stdout, b"", "{arguments}");
+    assert!(stderr.ends_with('\n'), "{arguments}: {stderr:?}");
+    assert_eq!(stderr.lines().count(), 1, "{arguments}: {stderr}");
     stderr.trim_end().to_owned()
 }
+
+const OPTIONS: [&str; 21] = [
+    "--host",
+    "--port",
+    "--unix",
+    "--backlog",
+    "--tls-cert",
+    "--tls-key",
+    "--tls-client-ca",
+    "--limit",
+    "--max-connections",
+    "--idle-timeout",
+    "--proxy-protocol",
+    "--write-timeout",
+    "--shutdown-timeout",
+    "--workers",
+    "--api",
+    "--stats",
+    "--log-level",
+    "--generate",
+    "--help",
+    "--version",
+    "LISTEN_FDS",
+];
 
 fn has_ipv6() -> bool {
     TcpListener::bind("[::1]:0").is_ok()
@@ -127,22 +165,18 @@ fn help_and_version_are_answers_and_no_errors() {
     assert_eq!(help.status.code(), Some(0));
     assert_eq!(help.stderr, b"");
     let help = String::from_utf8(help.stdout).unwrap();
-    for option in [
-        "--host",
-        "--port",
-        "--unix",
-        "--tls-cert",
-        "--tls-key",
-        "--tls-client-ca",
-        "--api",
-        "--limit",
-        "--backlog",
-        "--log-level",
-        "--shutdown-timeout",
-        "--help",
-        "--version",
-    ] {
+    for option in OPTIONS {
         assert!(help.contains(option), "{option} is missing in {help}");
+    }
+    for heading in [
+        "Sockets:",
+        "TLS:",
+        "Connections:",
+        "Running:",
+        "Environment:",
+        "Signals:",
+    ] {
+        assert!(help.contains(heading), "{heading} is missing in {help}");
     }
     for default in ["127.0.0.1", "8888", "streams", "65536", "1024", "info", "5"] {
         let default = format!("[default: {default}]");
@@ -158,7 +192,7 @@ fn help_and_version_are_answers_and_no_errors() {
 
 #[test]
 fn a_bad_argument_is_named_in_one_line() {
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 28] = [
         (
             &["--limit", "0"],
             "invalid value '0' for '--limit <BYTES>': it must be at least 1",
@@ -206,6 +240,56 @@ fn a_bad_argument_is_named_in_one_line() {
             &["--api", "streams", "--api", "protocol"],
             "the argument '--api <API>'",
         ),
+        (
+            &["--workers", "1000000"],
+            "invalid value '1000000' for '--workers <NUMBER>': 1000000 workers are too many: 1024 \
+             at most",
+        ),
+        (
+            &["--workers", "-1"],
+            "invalid value '-1' for '--workers <NUMBER>'",
+        ),
+        (
+            &["--max-connections", "0"],
+            "invalid value '0' for '--max-connections <NUMBER>': it must be at least 1",
+        ),
+        (
+            &["--max-connections", "3", "--workers", "4"],
+            "--max-connections 3 leaves some of --workers 4 without any connection",
+        ),
+        (
+            &["--idle-timeout", "0"],
+            "invalid value '0' for '--idle-timeout <SECONDS>': it must be a number of seconds \
+             above 0",
+        ),
+        (
+            &["--idle-timeout", "-1"],
+            "invalid value '-1' for '--idle-timeout <SECONDS>'",
+        ),
+        (
+            &["--write-timeout", "0.0"],
+            "invalid value '0.0' for '--write-timeout <SECONDS>'",
+        ),
+        (
+            &["--write-timeout", "inf"],
+            "invalid value 'inf' for '--write-timeout <SECONDS>'",
+        ),
+        (
+            &["--stats", "0"],
+            "invalid value '0' for '--stats <SECONDS>'",
+        ),
+        (
+            &["--stats", "often"],
+            "invalid value 'often' for '--stats <SECONDS>'",
+        ),
+        (
+            &["--generate", "html"],
+            "invalid value 'html' for '--generate <WHAT>' [possible values: man, bash, zsh, fish]",
+        ),
+        (
+            &["--generate", "man", "--port", "1"],
+            "the argument '--generate <WHAT>' cannot be used with",
+        ),
         (&["--loud"], "unexpected argument '--loud' found"),
         (&["8888"], "unexpected argument '8888' found"),
     ];
@@ -213,6 +297,40 @@ fn a_bad_argument_is_named_in_one_line() {
         let line = refused(arguments, 2);
         let expected = format!("echo-server: {expected}");
         assert!(line.starts_with(&expected), "{arguments:?}: {line}");
+    }
+}
+
+#[test]
+fn workers_that_have_nothing_to_serve_are_refused() {
+    // The path is not made either.
+    let line = refused(&["--workers", "2", "--unix", "/nowhere"], 1);
+    let expected = "echo-server: --workers: only the first one could serve what --unix names";
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn a_manual_page_and_completions_name_every_option() {
+    for (what, begins) in [
+        ("man", ".ie"),
+        ("bash", "_echo__server()"),
+        ("zsh", "#compdef echo-server"),
+        ("fish", "complete -c echo-server"),
+    ] {
+        let output = run(&["--generate", what]);
+        assert_eq!(output.status.code(), Some(0), "{what}");
+        assert_eq!(output.stderr, b"", "{what}");
+        // The manual page has its hyphens marked, and fish has none in front.
+        let text = String::from_utf8(output.stdout).unwrap().replace('\\', "");
+        assert!(text.starts_with(begins), "{what}: {text}");
+        for option in OPTIONS
+            .iter()
+            .filter_map(|option| option.strip_prefix("--"))
+        {
+            assert!(
+                text.contains(option),
+                "{option} is missing for {what}: {text}"
+            );
+        }
     }
 }
 

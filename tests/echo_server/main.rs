@@ -4,10 +4,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod activation;
 mod clients;
 mod command_line;
 #[cfg(target_os = "linux")]
 mod cost;
+mod limits;
+mod manager;
 mod process;
 mod proxy;
 mod server;
@@ -16,3 +19,4 @@ mod serving;
 mod signals;
 mod tls;
 mod unix;
+mod workers;

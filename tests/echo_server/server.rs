@@ -86,6 +86,15 @@ impl EchoServer {
         }
     }
 
+    /// The next line on stdout.
+    #[track_caller]
+    pub(crate) fn line(&self) -> String {
+        match self.stdout.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(error) => panic!("no line: {error}; stderr: {}", self.log()),
+        }
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0]
     }

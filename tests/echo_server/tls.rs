@@ -324,6 +324,27 @@ fn sighup_gives_new_connections_the_new_certificate_and_old_ones_go_on() {
 }
 
 #[test]
+fn sighup_gives_all_workers_the_new_certificate() {
+    let files = Files::new();
+    let server = files.start("streams", &["--workers", "2"]);
+    files.are("second.pem", "second.key");
+    hang_up(&server);
+    // All of them at one worker: that has a chance of one in half a million.
+    let clients = (0..20).map(|_| {
+        let mut client = client(&server);
+        client.echo(b"hello");
+        assert_eq!(client.shown(), &certificate(&cert("second.pem")));
+        client
+    });
+    clients
+        .collect::<Vec<_>>()
+        .into_iter()
+        .for_each(Client::end);
+    let end = server.stop();
+    assert_eq!(end.stderr.matches("SIGHUP: ").count(), 1, "{}", end.stderr);
+}
+
+#[test]
 fn sighup_with_files_that_cannot_be_used_is_one_line_and_the_old_certificate_stays() {
     for api in APIS {
         let files = Files::new();

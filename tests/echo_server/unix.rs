@@ -53,7 +53,7 @@ impl Served {
 }
 
 #[track_caller]
-fn echoes(path: &Path) {
+pub(crate) fn echoes(path: &Path) {
     let mut client = UnixStream::connect(path).expect("to connect");
     client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let data = b"hello".repeat(20_000);

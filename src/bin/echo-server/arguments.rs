@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
+use evloop::LoopGroup;
 use log::LevelFilter;
 
 /// Sends every byte back to whoever sent it.
@@ -15,72 +16,125 @@ use log::LevelFilter;
 /// SIGINT or SIGTERM: no new connections; those that are open may finish for the shutdown
 /// timeout and are closed then. A second signal aborts them at once.
 #[derive(Debug, Parser)]
-#[command(name = NAME, version)]
+#[command(name = NAME, version, after_help = ENVIRONMENT)]
 pub(crate) struct Options {
     /// Address or name to serve, may be given several times; '' is all interfaces
     /// [default: 127.0.0.1]
-    #[arg(long)]
+    #[arg(long, help_heading = SOCKETS)]
     pub(crate) host: Vec<String>,
 
     /// Port to serve; 0 picks a free one [default: 8888]
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, help_heading = SOCKETS, allow_negative_numbers = true)]
     pub(crate) port: Option<u16>,
 
     /// Unix socket to serve, may be given several times; no TCP then, unless --host or --port is
-    /// given as well
-    #[arg(long, value_name = "PATH")]
+    /// given as well. Of several workers the first one serves it
+    #[arg(long, help_heading = SOCKETS, value_name = "PATH")]
     pub(crate) unix: Vec<PathBuf>,
-
-    /// Certificate to show, in a PEM file, with those behind it: everything is encrypted then.
-    /// SIGHUP has it and the other files read again, for new connections
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_cert: Option<PathBuf>,
-
-    /// Private key of the certificate, in a PEM file
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_key: Option<PathBuf>,
-
-    /// Let in only clients with a certificate that one of those in this PEM file has signed
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_client_ca: Option<PathBuf>,
-
-    /// Take connections from a proxy, which puts a header of the PROXY protocol, version 1 or 2, in
-    /// front of each, and of TLS: it says who the client is, which is logged. A connection that
-    /// does not begin with one, or not within 5 seconds, is closed
-    #[arg(long)]
-    pub(crate) proxy_protocol: bool,
-
-    /// Which face of the library echoes
-    #[arg(long, value_enum, default_value_t = Api::Streams)]
-    pub(crate) api: Api,
-
-    /// Bytes to buffer for a connection: with streams reading pauses above twice as many, with
-    /// protocols it pauses when more than these wait to be sent
-    #[arg(long, value_name = "BYTES", default_value = "65536", value_parser = positive, allow_negative_numbers = true)]
-    pub(crate) limit: usize,
 
     /// How many connections may wait to be accepted
     #[arg(
         long,
+        help_heading = SOCKETS,
         value_name = "NUMBER",
         default_value_t = 1024,
         allow_negative_numbers = true
     )]
     pub(crate) backlog: u32,
 
-    /// What to log on stderr
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_level())]
-    pub(crate) log_level: LevelFilter,
+    /// Certificate to show, in a PEM file, with those behind it: everything is encrypted then.
+    /// SIGHUP has it and the other files read again, for new connections
+    #[arg(long, help_heading = TLS, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, in a PEM file
+    #[arg(long, help_heading = TLS, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Let in only clients with a certificate that one of those in this PEM file has signed
+    #[arg(long, help_heading = TLS, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+
+    /// Take connections from a proxy, which puts a header of the PROXY protocol, version 1 or 2, in
+    /// front of each, and of TLS: it says who the client is, which is logged. A connection that
+    /// does not begin with one, or not within 5 seconds, is closed
+    #[arg(long, help_heading = CONNECTIONS)]
+    pub(crate) proxy_protocol: bool,
+
+    /// Bytes to buffer for a connection: with streams reading pauses above twice as many, with
+    /// protocols it pauses when more than these wait to be sent
+    #[arg(long, help_heading = CONNECTIONS, value_name = "BYTES", default_value = "65536", value_parser = positive, allow_negative_numbers = true)]
+    pub(crate) limit: usize,
+
+    /// How many connections there may be at a time; others wait until one of them ends. Each unix
+    /// socket and each inherited socket has as many for itself, and with several workers, which
+    /// divide the number among them, each host [default: no limit]
+    #[arg(long, help_heading = CONNECTIONS, value_name = "NUMBER", value_parser = positive, allow_negative_numbers = true)]
+    pub(crate) max_connections: Option<usize>,
+
+    /// End a connection on which no byte came or went for so long [default: never]
+    #[arg(long, help_heading = CONNECTIONS, value_name = "SECONDS", value_parser = period, allow_negative_numbers = true)]
+    pub(crate) idle_timeout: Option<Duration>,
+
+    /// End a connection that took nothing of what it is owed for so long [default: never]
+    #[arg(long, help_heading = CONNECTIONS, value_name = "SECONDS", value_parser = period, allow_negative_numbers = true)]
+    pub(crate) write_timeout: Option<Duration>,
 
     /// How long connections may go on after a signal
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, allow_negative_numbers = true)]
+    #[arg(long, help_heading = CONNECTIONS, value_name = "SECONDS", default_value = "5", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) shutdown_timeout: Duration,
+
+    /// How many event loops to run, each on a thread of its own: the system spreads connections
+    /// over them. 0 is one for each core
+    #[arg(long, help_heading = RUNNING, value_name = "NUMBER", default_value = "1", value_parser = workers, allow_negative_numbers = true)]
+    pub(crate) workers: usize,
+
+    /// Which face of the library echoes
+    #[arg(long, help_heading = RUNNING, value_enum, default_value_t = Api::Streams)]
+    pub(crate) api: Api,
+
+    /// Tell on stderr every so often, and once more at the end, how many connections came and went
+    /// and why, how many bytes and errors there were, and how late the loop was
+    #[arg(long, help_heading = RUNNING, value_name = "SECONDS", value_parser = period, allow_negative_numbers = true)]
+    pub(crate) stats: Option<Duration>,
+
+    /// What to log on stderr
+    #[arg(long, help_heading = RUNNING, value_name = "LEVEL", default_value = "info", value_parser = log_level())]
+    pub(crate) log_level: LevelFilter,
+
+    /// Write a manual page, or completions for a shell, to stdout, and serve nothing
+    #[arg(long, value_name = "WHAT", value_enum, exclusive = true)]
+    pub(crate) generate: Option<Generated>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Api {
     Streams,
     Protocol,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Generated {
+    Man,
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Options {
+    /// What the process was given, if it makes sense together.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let options = Self::try_parse()?;
+        let most = options.max_connections.unwrap_or(usize::MAX);
+        if most < options.workers {
+            let workers = options.workers;
+            let message = format!(
+                "--max-connections {most} leaves some of --workers {workers} without any connection"
+            );
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(options)
+    }
 }
 
 /// `--help` and `--version` are answered on stdout, all else is refused in one line.
@@ -120,10 +174,51 @@ fn seconds(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| "it must be a number of seconds, 0 or more".to_owned())
 }
 
+/// Zero would end what has only just begun.
+fn period(text: &str) -> Result<Duration, String> {
+    match seconds(text) {
+        Ok(Duration::ZERO) | Err(_) => Err("it must be a number of seconds above 0".to_owned()),
+        period => period,
+    }
+}
+
+/// As many as were asked for, or as many as there are cores.
+fn workers(text: &str) -> Result<usize, String> {
+    let asked = text.parse().map_err(|error| format!("{error}"))?;
+    match LoopGroup::new(asked) {
+        Ok(group) => Ok(group.count()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
     PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
         .try_map(|name| name.parse::<LevelFilter>())
 }
 
-const NAME: &str = "echo-server";
+pub(crate) const NAME: &str = "echo-server";
+
+const SOCKETS: &str = "Sockets";
+const TLS: &str = "TLS";
+const CONNECTIONS: &str = "Connections";
+const RUNNING: &str = "Running";
+
+/// What it is told in other ways than by arguments.
+const ENVIRONMENT: &str = "\
+Environment:
+  LISTEN_FDS, LISTEN_PID      Sockets that a service manager has opened are served; no others then,
+                              unless --host, --port or --unix is given as well
+  NOTIFY_SOCKET               Is told when all sockets are served, of a reload, and of the end
+  WATCHDOG_USEC, WATCHDOG_PID As long as all loops run, NOTIFY_SOCKET hears so twice in this time
+
+Signals:
+  SIGINT, SIGTERM             End it; a second one ends it at once
+  SIGHUP                      With TLS: read the files of certificate and key again
+
+Exit status:
+  0  It was ended by a signal, or has answered
+  1  It could not serve, or a worker failed
+  2  The arguments make no sense
+";
+
 const BAD_ARGUMENT: u8 = 2;

@@ -4,34 +4,41 @@
 //! read what comes back is not read from. For each connection it holds at most twice the limit,
 //! the write buffer's high-water mark and one read. The README has the command to run it.
 
+mod activation;
 mod arguments;
+mod descriptors;
 mod echo;
+mod generated;
+mod manager;
 mod proxy;
+mod service;
 mod serving;
 mod signals;
+mod stats;
 mod tls;
+mod worker;
 
-use std::future::IntoFuture;
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
 
-use clap::Parser;
-use evloop::{Server, get_running_loop};
+use evloop::LoopGroup;
 
-use crate::arguments::{Options, complain, refuse_or_explain};
-use crate::serving::{announce, start};
-use crate::signals::Signals;
+use crate::arguments::{NAME, Options, complain, refuse_or_explain};
+use crate::manager::Manager;
+use crate::service::Service;
+use crate::worker::work;
 
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
+    let options = match Options::read() {
         Ok(options) => options,
         Err(answer) => return refuse_or_explain(&answer),
     };
-    env_logger::Builder::new()
-        .filter_level(options.log_level)
-        .init();
-    match evloop::run(serve(options)).and_then(|outcome| outcome) {
+    let outcome = match options.generate {
+        Some(what) => generated::write(what),
+        None => serve(options),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
@@ -41,39 +48,33 @@ fn main() -> ExitCode {
 }
 
 /// From the first line on stdout to the last connection.
-async fn serve(options: Options) -> io::Result<()> {
-    let handle = get_running_loop()?;
-    // The level decides alone, also when it is `off`.
-    handle.set_exception_handler(|_, context| log::error!("{context}"));
+fn serve(options: Options) -> io::Result<()> {
+    env_logger::Builder::new()
+        .filter_level(options.log_level)
+        .init();
+    descriptors::raise_limit();
+    let inherited = activation::inherited()?;
+    let manager = Manager::from_env()?;
     let context = tls::context(&options)?;
-    let servers = start(&options, tls::argument(context.as_ref())).await?;
-    let signals = Signals::listen(&handle)?;
-    if let Some(context) = context {
-        tls::reload_at_sighup(&handle, context)?;
+    let listeners = serving::listeners(&options, inherited)?;
+    let service = Arc::new(Service::new(options, context, manager)?);
+    let outcome = run(&service, listeners);
+    if service.options.stats.is_some() {
+        service.tell_total();
     }
-    announce(&servers);
-
-    signals.first.await?;
-    let aborted = servers.clone();
-    drop(handle.create_task(async move {
-        if signals.second.await.is_ok() {
-            log::info!("another signal: aborting");
-            aborted.iter().for_each(Server::abort_clients);
-        }
-    }));
-    log::info!("stopping; a second signal aborts what is open");
-    let endings: Vec<_> = servers
-        .iter()
-        .map(|server| {
-            let shutdown = server.shutdown().drain(options.shutdown_timeout);
-            handle.create_task(shutdown.close(FLUSH_TIMEOUT).into_future())
-        })
-        .collect();
-    for ending in endings {
-        log::info!("connections: {}", ending.await??);
-    }
-    Ok(())
+    outcome
 }
 
-/// After the shutdown timeout: for what was echoed and is not sent yet.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// One loop needs no thread. Several end all together if one of them fails, so that nobody believes
+/// that all is well while a part of it is gone.
+fn run(service: &Arc<Service>, mut listeners: Vec<Vec<serving::Listener>>) -> io::Result<()> {
+    if let [listeners] = &mut listeners[..] {
+        return evloop::run(work(Arc::clone(service), 0, std::mem::take(listeners)))?;
+    }
+    LoopGroup::new(listeners.len())?
+        .thread_name(NAME)
+        .run_with(listeners, |worker, listeners| {
+            work(Arc::clone(service), worker.index(), listeners)
+        })?;
+    Ok(())
+}

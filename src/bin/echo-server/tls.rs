@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use evloop::signals::SIGHUP;
 use evloop::{LoopHandle, Ssl, TlsServerContext};
 
 use crate::arguments::Options;
+use crate::service::Service;
 
 /// What the options say about TLS; `None` if that is nothing.
 pub(crate) fn context(options: &Options) -> io::Result<Option<TlsServerContext>> {
@@ -28,9 +30,9 @@ pub(crate) fn argument(context: Option<&TlsServerContext>) -> Ssl<TlsServerConte
 }
 
 /// Has the files read again at each SIGHUP.
-pub(crate) fn reload_at_sighup(handle: &LoopHandle, context: TlsServerContext) -> io::Result<()> {
+pub(crate) fn reload_at_sighup(handle: &LoopHandle, service: &Arc<Service>) -> io::Result<()> {
     let reload = Rc::new(Reload {
-        context,
+        service: Arc::clone(service),
         handle: handle.clone(),
         is_wanted: Cell::new(false),
         is_running: Cell::new(false),
@@ -46,7 +48,7 @@ pub(crate) fn reload_at_sighup(handle: &LoopHandle, context: TlsServerContext) -
 /// Reading off the loop's thread, and once at a time: what counts is what is there after the last
 /// signal.
 struct Reload {
-    context: TlsServerContext,
+    service: Arc<Service>,
     handle: LoopHandle,
     is_wanted: Cell<bool>,
     is_running: Cell<bool>,
@@ -55,12 +57,23 @@ struct Reload {
 impl Reload {
     async fn run(self: Rc<Self>) {
         while self.is_wanted.take() {
-            let context = self.context.clone();
+            let Some(context) = self.service.context.clone() else {
+                break;
+            };
+            self.service.manager.reloading();
             let reading = self.handle.run_in_executor(move || context.reload());
-            match reading.await.unwrap_or_else(|error| Err(error.into())) {
-                Ok(()) => log::info!("SIGHUP: new connections get the certificate as it is now"),
-                Err(error) => log::error!("SIGHUP: the certificate stays as it was: {error}"),
-            }
+            let status = match reading.await.unwrap_or_else(|error| Err(error.into())) {
+                Ok(()) => {
+                    log::info!("SIGHUP: new connections get the certificate as it is now");
+                    String::new()
+                }
+                Err(error) => {
+                    let status = format!("the certificate stays as it was: {error}");
+                    log::error!("SIGHUP: {status}");
+                    status
+                }
+            };
+            self.service.manager.reloaded(&status);
         }
         self.is_running.set(false);
     }

@@ -1,0 +1,77 @@
+//! Listeners that a service manager has opened: `LISTEN_FDS` and `LISTEN_PID`, as in
+//! `sd_listen_fds(3)`.
+
+use std::env;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+
+use listenfd::ListenFd;
+
+/// A socket that listens already. It is the service manager's, so its path stays.
+#[derive(Debug)]
+pub(crate) enum Inherited {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Inherited {
+    /// Another descriptor of the same socket: who has either accepts what comes.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
+            Self::Unix(listener) => listener.try_clone().map(Self::Unix),
+        }
+    }
+}
+
+/// Those that are meant for this process. It has to be called before there is another thread, and
+/// once: the variables are removed, so that they go to no other program.
+pub(crate) fn inherited() -> io::Result<Vec<Inherited>> {
+    let Some(count) = count()? else {
+        return Ok(Vec::new());
+    };
+    let mut descriptors = ListenFd::from_env();
+    (0..count)
+        .map(|index| take(&mut descriptors, index))
+        .collect()
+}
+
+/// How many there are; `None` if somebody else is meant.
+fn count() -> io::Result<Option<usize>> {
+    let (Some(count), Some(process)) = (env::var_os("LISTEN_FDS"), env::var_os("LISTEN_PID"))
+    else {
+        return Ok(None);
+    };
+    if process.to_str() != Some(&std::process::id().to_string()) {
+        return Ok(None);
+    }
+    // More than that no process is given, and a list of them is made before any is looked at.
+    let number = count.to_str().and_then(|count| count.parse().ok());
+    match number.filter(|count| (1..=MOST).contains(count)) {
+        Some(count) => Ok(Some(count)),
+        None => Err(refused(format!("{count:?} is no number of sockets"))),
+    }
+}
+
+fn take(descriptors: &mut ListenFd, index: usize) -> io::Result<Inherited> {
+    let tcp = descriptors.take_tcp_listener(index).ok().flatten();
+    let found = tcp.map(Inherited::Tcp).or_else(|| {
+        let unix = descriptors.take_unix_listener(index).ok().flatten();
+        unix.map(Inherited::Unix)
+    });
+    found.ok_or_else(|| {
+        let descriptor = FIRST + index;
+        refused(format!(
+            "descriptor {descriptor} is no TCP or unix stream socket"
+        ))
+    })
+}
+
+fn refused(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("LISTEN_FDS: {reason}"))
+}
+
+/// Where the descriptors begin, for every service manager.
+const FIRST: usize = 3;
+const MOST: usize = 65536;

@@ -1,0 +1,166 @@
+//! What all workers have in common: what was asked for, and where they stand.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use evloop::{Address, TlsServerContext};
+
+use crate::arguments::Options;
+use crate::manager::Manager;
+use crate::signals::Signals;
+use crate::stats::{Report, Tally};
+
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) options: Options,
+    pub(crate) context: Option<TlsServerContext>,
+    pub(crate) manager: Manager,
+    /// How often the manager wants to hear from all workers.
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) signals: Arc<Signals>,
+    tallies: Vec<Arc<Tally>>,
+    report: Mutex<Report>,
+    standing: Mutex<Standing>,
+}
+
+/// The workers, by their indices.
+#[derive(Debug)]
+struct Standing {
+    /// Those that do not serve yet, and what the first one serves.
+    starting: BTreeSet<usize>,
+    addresses: Vec<Address>,
+    /// Those that run, and of them those that the manager waits for.
+    running: BTreeSet<usize>,
+    silent: BTreeSet<usize>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        options: Options,
+        context: Option<TlsServerContext>,
+        manager: Manager,
+    ) -> io::Result<Self> {
+        let workers: BTreeSet<usize> = (0..options.workers).collect();
+        Ok(Self {
+            context,
+            // Twice in the time that it waits.
+            heartbeat: manager.watchdog()?.map(|patience| patience / 2),
+            manager,
+            signals: Arc::default(),
+            tallies: workers.iter().map(|_| Arc::default()).collect(),
+            report: Mutex::new(Report::new()),
+            standing: Mutex::new(Standing::new(workers)),
+            options,
+        })
+    }
+
+    pub(crate) fn tally(&self, worker: usize) -> &Arc<Tally> {
+        &self.tallies[worker]
+    }
+
+    /// A worker serves. When the last one does, so does the service.
+    pub(crate) fn serves(&self, worker: usize, addresses: Vec<Address>) {
+        let all = {
+            let mut standing = lock(&self.standing);
+            standing.starting.remove(&worker);
+            if worker == 0 {
+                standing.addresses = addresses;
+            }
+            standing
+                .starting
+                .is_empty()
+                .then(|| std::mem::take(&mut standing.addresses))
+        };
+        if let Some(addresses) = all {
+            announce(&addresses);
+            self.manager.ready();
+        }
+    }
+
+    /// A worker's loop runs. When all have said so, the manager is told.
+    pub(crate) fn beats(&self, worker: usize) {
+        let are_all_heard = lock(&self.standing).hear(worker);
+        if are_all_heard {
+            self.manager.is_alive();
+        }
+    }
+
+    /// A worker is over, and will say nothing any more.
+    pub(crate) fn is_over(&self, worker: usize) {
+        let mut standing = lock(&self.standing);
+        standing.running.remove(&worker);
+        // The others may have waited for this one alone.
+        standing.hear(worker);
+    }
+
+    pub(crate) fn tell_interval(&self) {
+        lock(&self.report).tell_interval(&self.tallies);
+    }
+
+    /// If there was ever something to tell.
+    pub(crate) fn tell_total(&self) {
+        if lock(&self.standing).starting.is_empty() {
+            lock(&self.report).tell_total(&self.tallies);
+        }
+    }
+}
+
+impl Standing {
+    fn new(workers: BTreeSet<usize>) -> Self {
+        Self {
+            starting: workers.clone(),
+            addresses: Vec::new(),
+            running: workers.clone(),
+            silent: workers,
+        }
+    }
+
+    /// Whether all that run have said something now; then it begins anew.
+    fn hear(&mut self, worker: usize) -> bool {
+        self.silent.remove(&worker);
+        let are_all_heard = self.silent.is_empty();
+        if are_all_heard {
+            self.silent.clone_from(&self.running);
+        }
+        are_all_heard
+    }
+}
+
+/// What is guarded is whole at each moment.
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One line for each socket. A stdout that nobody reads is no reason to stop serving.
+fn announce(addresses: &[Address]) {
+    let mut stdout = io::stdout().lock();
+    for address in addresses {
+        if let Err(error) = writeln!(stdout, "Serving on {address}").and_then(|()| stdout.flush()) {
+            log::warn!("stdout: {error}");
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Standing;
+
+    #[test]
+    fn the_manager_hears_of_all_workers_or_of_none() {
+        let mut standing = Standing::new((0..3).collect());
+        for _ in 0..2 {
+            let heard = [0, 1, 0, 1, 2].map(|worker| standing.hear(worker));
+            assert_eq!(heard, [false, false, false, false, true]);
+        }
+        // One that is over is not waited for.
+        standing.running.remove(&1);
+        assert!(!standing.hear(1));
+        assert!(!standing.hear(0));
+        assert!(standing.hear(2));
+        assert!(!standing.hear(2));
+        assert!(standing.hear(0));
+    }
+}

@@ -1,0 +1,238 @@
+//! What is counted, and the lines about it.
+//!
+//! The words in a line are for a person, and their order stays, for a program.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use evloop::{CloseReason, ClosedBecause, LoopHandle, Transport};
+
+use crate::arguments::NAME;
+
+/// The numbers of one worker. Its thread alone changes them, and others read them meanwhile.
+// Two processors never want the same part of the cache.
+#[repr(align(128))]
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    accepted: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    errors: AtomicU64,
+    /// By reason, in the order of [`REASONS`], and at the end those with none of them.
+    closed: [AtomicU64; KINDS],
+    /// The longest turn of the loop since it was read, in nanoseconds.
+    late: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn add_error(&self) {
+        add(&self.errors, 1);
+    }
+
+    /// Notes how late the loop was since the last time.
+    pub(crate) fn look_at(&self, handle: &LoopHandle) {
+        let turn = handle.take_metrics().longest_turn;
+        let nanos = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
+        self.late.fetch_max(nanos, Relaxed);
+    }
+
+    /// All but the lateness, which is begun anew.
+    fn read(&self) -> Numbers {
+        Numbers {
+            accepted: self.accepted.load(Relaxed),
+            received: self.received.load(Relaxed),
+            sent: self.sent.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            closed: std::array::from_fn(|kind| self.closed[kind].load(Relaxed)),
+            late: Duration::from_nanos(self.late.swap(0, Relaxed)),
+        }
+    }
+}
+
+/// One thread writes, so nothing comes between the two.
+fn add(count: &AtomicU64, number: u64) {
+    count.store(count.load(Relaxed) + number, Relaxed);
+}
+
+/// What one connection adds.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    tally: Arc<Tally>,
+    received: u64,
+    sent: u64,
+}
+
+impl Counted {
+    pub(crate) fn new(tally: Arc<Tally>) -> Self {
+        Self {
+            tally,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// The connection is ours.
+    pub(crate) fn accepted(&self) {
+        add(&self.tally.accepted, 1);
+    }
+
+    /// So many bytes came and were written. Sent is what does not wait any more.
+    pub(crate) fn echoed(&mut self, bytes: usize, transport: &Transport) {
+        self.received += bytes as u64;
+        add(&self.tally.received, bytes as u64);
+        let unsent = transport.get_write_buffer_size() as u64;
+        self.sent_up_to(self.received.saturating_sub(unsent));
+    }
+
+    /// The connection is over.
+    pub(crate) fn closed(&mut self, transport: &Transport) {
+        let reason = transport.get_extra_info(ClosedBecause);
+        if matches!(reason, Some(CloseReason::Closed | CloseReason::PeerEof)) {
+            self.sent_up_to(self.received);
+        }
+        let kind = REASONS.iter().position(|(known, _)| Some(*known) == reason);
+        add(&self.tally.closed[kind.unwrap_or(REASONS.len())], 1);
+    }
+
+    /// With TLS more may wait than was written, so it can seem to go back.
+    fn sent_up_to(&mut self, sent: u64) {
+        add(&self.tally.sent, sent.saturating_sub(self.sent));
+        self.sent = self.sent.max(sent);
+    }
+}
+
+/// The numbers of all workers, now and as they were told the last time.
+#[derive(Debug)]
+pub(crate) struct Report {
+    now: Numbers,
+    told: Numbers,
+    latest: Duration,
+}
+
+impl Report {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Numbers::default(),
+            told: Numbers::default(),
+            latest: Duration::ZERO,
+        }
+    }
+
+    /// What happened since the last line.
+    pub(crate) fn tell_interval(&mut self, tallies: &[Arc<Tally>]) {
+        self.read(tallies);
+        tell(&format!("stats: {}", self.now.since(&self.told)));
+        self.told = self.now.clone();
+    }
+
+    /// What happened since the start.
+    pub(crate) fn tell_total(&mut self, tallies: &[Arc<Tally>]) {
+        self.read(tallies);
+        self.now.late = self.latest;
+        tell(&format!(
+            "stats in all: {}",
+            self.now.since(&Numbers::default())
+        ));
+    }
+
+    fn read(&mut self, tallies: &[Arc<Tally>]) {
+        self.now = Numbers::default();
+        for tally in tallies {
+            self.now.add(&tally.read());
+        }
+        self.latest = self.latest.max(self.now.late);
+    }
+}
+
+fn tell(line: &str) {
+    // A stderr that nobody reads is no reason to stop serving.
+    let _ = writeln!(io::stderr(), "{NAME}: {line}");
+}
+
+#[derive(Clone, Debug, Default)]
+struct Numbers {
+    accepted: u64,
+    received: u64,
+    sent: u64,
+    errors: u64,
+    closed: [u64; KINDS],
+    late: Duration,
+}
+
+impl Numbers {
+    fn add(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.received += other.received;
+        self.sent += other.sent;
+        self.errors += other.errors;
+        for (sum, number) in self.closed.iter_mut().zip(other.closed) {
+            *sum += number;
+        }
+        self.late = self.late.max(other.late);
+    }
+
+    fn since(&self, before: &Self) -> Line {
+        Line {
+            // Another thread may have gone on while it was read.
+            open: self.accepted.saturating_sub(self.closed.iter().sum()),
+            during: Self {
+                accepted: self.accepted - before.accepted,
+                received: self.received - before.received,
+                sent: self.sent - before.sent,
+                errors: self.errors - before.errors,
+                closed: std::array::from_fn(|kind| self.closed[kind] - before.closed[kind]),
+                late: self.late,
+            },
+        }
+    }
+}
+
+/// What happened during a time, and what was open at its end.
+struct Line {
+    open: u64,
+    during: Numbers,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let during = &self.during;
+        let closed: u64 = during.closed.iter().sum();
+        let mut reasons = String::new();
+        let names = REASONS.iter().map(|(_, name)| *name).chain(["other"]);
+        for (number, name) in during.closed.iter().zip(names).filter(|(n, _)| **n > 0) {
+            let separator = if reasons.is_empty() { " (" } else { ", " };
+            write!(reasons, "{separator}{number} {name}")?;
+        }
+        if !reasons.is_empty() {
+            reasons.push(')');
+        }
+        write!(
+            f,
+            "{} open, {} accepted, {closed} closed{reasons}, {} bytes in, {} bytes out, {} errors, \
+             late by {:.3} ms",
+            self.open,
+            during.accepted,
+            during.received,
+            during.sent,
+            during.errors,
+            during.late.as_secs_f64() * 1000.0,
+        )
+    }
+}
+
+const REASONS: [(CloseReason, &str); 10] = [
+    (CloseReason::PeerEof, "by the peer"),
+    (CloseReason::Closed, "by us"),
+    (CloseReason::Reset, "broken"),
+    (CloseReason::IdleTimeout, "idle"),
+    (CloseReason::WriteTimeout, "stuck"),
+    (CloseReason::WriteBufferFull, "overfull"),
+    (CloseReason::Truncated, "truncated"),
+    (CloseReason::TlsFailed, "TLS failed"),
+    (CloseReason::Aborted, "aborted"),
+    (CloseReason::HandlerFailed, "handler failed"),
+];
+const KINDS: usize = REASONS.len() + 1;

@@ -1,0 +1,147 @@
+//! Limits: of connections, of their silence, of descriptors. And what is counted.
+
+use std::io::{ErrorKind, Read, Write};
+
+use crate::common::wait_for;
+use crate::server::{APIS, EchoServer, echo, end, expect, expect_eof};
+use crate::signals::client_that_never_reads;
+
+#[test]
+fn one_connection_more_than_allowed_waits_until_another_one_ends() {
+    for api in APIS {
+        let server = EchoServer::start(&["--api", api, "--max-connections", "2"]);
+        let [one, two] = [server.connect(), server.connect()];
+        echo(&one, b"one");
+        echo(&two, b"two");
+        let three = server.connect();
+        (&three).write_all(b"three").unwrap();
+        for _ in 0..20 {
+            echo(&one, b"still one");
+            echo(&two, b"still two");
+        }
+        three.set_nonblocking(true).unwrap();
+        let outcome = (&three).read(&mut [0]);
+        assert!(
+            matches!(&outcome, Err(error) if error.kind() == ErrorKind::WouldBlock),
+            "{api}: {outcome:?}"
+        );
+        three.set_nonblocking(false).unwrap();
+        end(&one);
+        expect(&three, b"three");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_connection_that_is_idle_for_too_long_is_ended() {
+    for api in APIS {
+        let server = EchoServer::start(&["--api", api, "--idle-timeout", "0.1", "--stats", "600"]);
+        let client = server.connect();
+        echo(&client, b"hello");
+        expect_eof(&client);
+        let log = server.stop().stderr;
+        assert!(log.contains("1 closed (1 idle)"), "{log}");
+    }
+}
+
+#[test]
+fn a_connection_that_takes_nothing_for_too_long_is_ended() {
+    for api in APIS {
+        let server = EchoServer::start(&["--api", api, "--write-timeout", "0.5", "--stats", "600"]);
+        let client = client_that_never_reads(&server);
+        wait_for("the server gives it up", || match (&client).write(b"x") {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(_) => Some(()),
+            Ok(_) => None,
+        });
+        let log = server.stop().stderr;
+        assert!(log.contains("1 closed (1 stuck)"), "{log}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn as_many_descriptors_as_the_administrator_allows_are_used() {
+    use std::process::Command;
+
+    use crate::server::BINARY;
+
+    for api in APIS {
+        let mut command = Command::new("sh");
+        let script = "ulimit -S -n 32 && exec \"$0\" --port 0 \"$@\"";
+        command.args(["-c", script, BINARY, "--api", api]);
+        let server = EchoServer::start_with(command, 1);
+        let clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        for client in &clients {
+            echo(client, b"hello");
+        }
+        let log = server.stop().stderr;
+        assert!(!log.contains("WARN"), "{log}");
+    }
+}
+
+// Numbers.
+
+/// The part of the line about everything after `stats in all: `.
+#[track_caller]
+fn total(log: &str) -> &str {
+    let line = log.lines().last().expect("a line");
+    line.strip_prefix("echo-server: stats in all: ")
+        .unwrap_or_else(|| panic!("{log}"))
+}
+
+#[test]
+fn what_happened_is_told_every_so_often_and_at_the_end() {
+    for api in APIS {
+        for workers in ["1", "2"] {
+            let arguments = [
+                "--workers",
+                workers,
+                "--stats",
+                "0.05",
+                "--log-level",
+                "off",
+            ];
+            let server = EchoServer::start(&[&["--api", api], &arguments[..]].concat());
+            let [one, two] = [server.connect(), server.connect()];
+            echo(&one, &[b'x'; 1000]);
+            echo(&two, &[b'x'; 2345]);
+            wait_for("a line about two that are open", || {
+                server.log().contains("stats: 2 open, ").then_some(())
+            });
+            end(&one);
+            wait_for("a line about one of them", || {
+                let closed = "stats: 1 open, 0 accepted, 1 closed (1 by the peer), 0 bytes in";
+                server.log().contains(closed).then_some(())
+            });
+            wait_for("a line in which nothing happened", || {
+                let nothing = "stats: 1 open, 0 accepted, 0 closed, 0 bytes in, 0 bytes out, 0 err";
+                server.log().contains(nothing).then_some(())
+            });
+            end(&two);
+            let log = server.stop().stderr;
+            let expected = "0 open, 2 accepted, 2 closed (2 by the peer), 3345 bytes in, \
+                            3345 bytes out, 0 errors, late by ";
+            let late = total(&log).strip_prefix(expected).expect(&log);
+            let late: f64 = late.strip_suffix(" ms").expect(&log).parse().expect(&log);
+            assert!(late > 0.0, "{log}");
+            // Each line tells of its own time, all of them together of the whole.
+            let told: u64 = log.lines().filter_map(bytes_in).sum();
+            assert_eq!(told, 3345, "{log}");
+        }
+    }
+}
+
+/// In a line about an interval.
+fn bytes_in(line: &str) -> Option<u64> {
+    let line = line.strip_prefix("echo-server: stats: ")?;
+    let (before, _) = line.split_once(" bytes in")?;
+    before.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn without_being_asked_it_tells_no_numbers() {
+    let server = EchoServer::start(&["--log-level", "off"]);
+    echo(&server.connect(), b"hello");
+    assert_eq!(server.stop().stderr, "");
+}

@@ -1,0 +1,204 @@
+//! Several loops on one port.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use crate::command_line::refused_by;
+use crate::common::folder::Folder;
+use crate::common::wait_for;
+use crate::server::{APIS, BINARY, EchoServer, connect, echo, end, expect_eof};
+use crate::unix::echoes;
+
+/// So many that not all of them come to one of two workers: that has a chance of one in 10^15.
+const MANY: usize = 50;
+
+#[track_caller]
+fn clients(server: &EchoServer) -> Vec<TcpStream> {
+    let clients: Vec<_> = (0..MANY).map(|_| server.connect()).collect();
+    for client in &clients {
+        echo(client, b"hello");
+    }
+    clients
+}
+
+/// How many connections each worker had in the end.
+fn closed_by_each(log: &str) -> Vec<usize> {
+    let number = |line: &str| {
+        let (_, report) = line.split_once("connections: 0 ended in time, ")?;
+        report.split(' ').next()?.parse().ok()
+    };
+    log.lines().filter_map(number).collect()
+}
+
+#[test]
+fn all_workers_serve_one_port_and_all_of_them_hear_of_the_end() {
+    for api in APIS {
+        let arguments = ["--workers", "2", "--shutdown-timeout", "0"];
+        let server = EchoServer::start(&[&["--api", api], &arguments[..]].concat());
+        let clients = clients(&server);
+        server.process.signal("TERM");
+        clients.iter().for_each(expect_eof);
+        let ended = server.wait();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        // The port was told once, before.
+        assert_eq!(ended.stdout, Vec::<String>::new());
+        let each = closed_by_each(&ended.stderr);
+        assert_eq!(each.len(), 2, "{}", ended.stderr);
+        assert_eq!(each.iter().sum::<usize>(), MANY, "{each:?}");
+        assert!(!each.contains(&0), "{each:?}");
+        assert_eq!(ended.stderr.matches("stopping;").count(), 1);
+    }
+}
+
+#[test]
+fn a_second_signal_aborts_what_each_of_them_has() {
+    let arguments = [
+        "--workers",
+        "2",
+        "--shutdown-timeout",
+        "600",
+        "--stats",
+        "600",
+    ];
+    let server = EchoServer::start(&arguments);
+    let clients = clients(&server);
+    server.process.signal("TERM");
+    server.wait_until_refused();
+    clients.iter().for_each(|client| echo(client, b"go on"));
+    server.process.signal("INT");
+    let ended = server.wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for mut client in &clients {
+        let outcome = client.read(&mut [0]);
+        assert!(!matches!(outcome, Ok(1..)), "{outcome:?}");
+    }
+    // And perhaps one by which we have asked whether it listens.
+    for part in ["stats in all: 0 open, ", "50 aborted)"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_workers_divide_the_connections_that_are_allowed() {
+    let server = EchoServer::start(&["--workers", "2", "--max-connections", "2"]);
+    let mut waiting: Vec<_> = (0..MANY).map(|_| server.connect()).collect();
+    for mut client in &waiting {
+        client.write_all(b"x").unwrap();
+        client.set_nonblocking(true).unwrap();
+    }
+    // One of each worker's at a time, and whoever ends lets the next one in.
+    while !waiting.is_empty() {
+        let mut answered = Vec::new();
+        wait_for("an answer", || {
+            for client in std::mem::take(&mut waiting) {
+                let is_answered = matches!((&client).read(&mut [0]), Ok(1));
+                let place = if is_answered {
+                    &mut answered
+                } else {
+                    &mut waiting
+                };
+                place.push(client);
+            }
+            (!answered.is_empty()).then_some(())
+        });
+        assert!(answered.len() <= 2, "{}", answered.len());
+    }
+    server.stop();
+}
+
+#[test]
+fn each_host_is_told_once_and_has_the_same_port() {
+    for workers in ["2", "0"] {
+        let mut command = Command::new(BINARY);
+        command.args(["--port", "0", "--workers", workers]);
+        command.args(["--host", "127.0.0.1"]);
+        let hosts = if cfg!(target_os = "linux") {
+            command.args(["--host", "127.0.0.2"]);
+            2
+        } else {
+            1
+        };
+        let server = EchoServer::start_with(command, hosts);
+        for address in &server.addresses {
+            assert_eq!(address.port(), server.address().port());
+            let client = connect(*address);
+            echo(&client, b"hello");
+            end(&client);
+        }
+        assert_eq!(server.stop().stdout, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_path_is_served_by_the_first_worker() {
+    let folder = Folder::new();
+    let path = folder.path("first");
+    let unix = path.to_str().unwrap();
+    let server = EchoServer::start(&["--workers", "2", "--unix", unix]);
+    assert_eq!(server.line(), format!("Serving on {unix}"));
+    for _ in 0..10 {
+        echoes(&path);
+    }
+    echo(&server.connect(), b"hello");
+    assert_eq!(server.stop().stdout, Vec::<String>::new());
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn a_taken_port_is_named_in_one_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["--workers", "3", "--port", &address.port().to_string()]);
+    let line = refused_by(command, 1);
+    let expected = format!("echo-server: cannot bind to address {address}: ");
+    assert!(line.starts_with(&expected), "{line}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_cannot_begin_ends_the_process() {
+    let mut command = Command::new("sh");
+    let script = "ulimit -n 64 && exec \"$0\" --host '' --port 0 --workers 20";
+    command.args(["-c", script, BINARY]);
+    let line = refused_by(command, 1);
+    let begins = line.starts_with("echo-server: no loop for worker ");
+    assert!(begins && line.ends_with("(os error 24)"), "{line}");
+}
+
+/// The system takes the poller of a loop away from it, when it has polled more often than one does
+/// that only waits.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_panics_ends_the_process() {
+    if !crate::common::peers::require("strace", "strace") {
+        return;
+    }
+    let inject = "inject=epoll_wait,epoll_pwait,epoll_pwait2:error=EBADF:when=40+";
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-o", "/dev/null", "-e", inject, BINARY])
+        .args(["--port", "0", "--workers", "3", "--stats", "600"]);
+    let server = EchoServer::start_with(command, 1);
+    let others = clients(&server);
+    let client = server.connect();
+    wait_for("its worker fails", || {
+        let answered = (&client).write_all(b"x").and_then(|()| {
+            let mut answer = [0];
+            (&client).read_exact(&mut answer)
+        });
+        answered.is_err().then_some(())
+    });
+    let ended = server.wait();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let line = ended.stderr.lines().last().unwrap_or_default();
+    let panicked = line.strip_prefix("echo-server: worker ").expect(line);
+    let message = " panicked: the event loop cannot poll: Bad file descriptor (os error 9)";
+    assert_eq!(&panicked[1..], message);
+    // Those of the other workers have not been forgotten either.
+    for mut client in &others {
+        let outcome = client.read(&mut [0]);
+        assert!(!matches!(outcome, Ok(1..)), "{outcome:?}");
+    }
+}
