@@ -187,7 +187,7 @@ where
                 mut joining,
             } = self;
             let handle = joining.begin()?;
-            let host = endpoint.host().ok_or(NO_NAME);
+            let host = endpoint.host();
             let tls = joining.prepare(&handle, host).await?;
             let socket = match endpoint.into_socket() {
                 Ok(socket) => Connected::adopt(&handle, socket.take()?)?,
@@ -280,6 +280,3 @@ impl ConnectOptions {
         self.interleave.unwrap_or(usual)
     }
 }
-
-/// asyncio's words.
-const NO_NAME: &str = "You must set server_hostname when using ssl without a host";

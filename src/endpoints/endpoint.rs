@@ -108,16 +108,18 @@ impl Endpoint {
         }
     }
 
-    /// The existing socket, or the endpoint back if it is none.
-    /// What a certificate for it has to name: the first host, as it was said.
-    pub(crate) fn host(&self) -> Option<String> {
-        match self.hosts().first()? {
-            Host::Literal(address) => Some(address.ip().to_string()),
-            Host::Name(name) => Some(name.clone()),
-            Host::Any => None,
+    /// What a certificate for it has to name: the host, as it was said. Where there is not one, what
+    /// to say to whoever wants to be encrypted: asyncio's words, as far as it has them.
+    pub(crate) fn host(&self) -> Result<String, &'static str> {
+        match self.hosts() {
+            [Host::Literal(address)] => Ok(address.ip().to_string()),
+            [Host::Name(name)] => Ok(name.clone()),
+            [] | [Host::Any] => Err("You must set server_hostname when using ssl without a host"),
+            [_, ..] => Err("You must set server_hostname when using ssl with several hosts"),
         }
     }
 
+    /// The existing socket, or the endpoint back if it is none.
     pub(crate) fn into_socket(self) -> Result<Existing, Self> {
         match self.0 {
             Place::Socket(socket) => Ok(socket),

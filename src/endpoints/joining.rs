@@ -92,7 +92,8 @@ macro_rules! joining_setters {
         }
 
         /// The name, or the IP address, that the server's certificate has to be for: by default the
-        /// host that is connected to. Where there is none (a socket, a path) it has to be said.
+        /// host that is connected to. Where there is none (a socket, a path), or several, it has to be
+        /// said.
         /// `InvalidInput` without [`ssl`](Self::ssl), and for what is no name.
         #[cfg(feature = "tls")]
         pub fn server_hostname(mut self, server_hostname: impl Into<String>) -> Self {

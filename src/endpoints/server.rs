@@ -74,7 +74,7 @@ enum Life {
 
 impl State {
     fn has_room(&self, terms: &Terms) -> bool {
-        self.clients.len() < terms.max_connections && self.handshakes < terms.max_handshakes
+        self.clients.len() < terms.max_connections && self.handshakes < terms.max_handshakes()
     }
 
     /// There is room again, of which no event tells the listeners. Another one is the first each

@@ -20,7 +20,7 @@ pub(crate) struct Terms {
     /// Whether it begins with a proxy's header.
     pub(crate) proxy: Option<Demand>,
     /// More handshakes than that are not begun at a time.
-    pub(crate) max_handshakes: usize,
+    pub(crate) max_handshakes: Option<usize>,
     /// Whether connections are encrypted, and with what.
     pub(crate) tls: ServerOptions,
 }
@@ -31,13 +31,18 @@ impl Default for Terms {
             max_connections: usize::MAX,
             policies: Policies::default(),
             proxy: None,
-            max_handshakes: DEFAULT_HANDSHAKES,
+            max_handshakes: None,
             tls: ServerOptions::default(),
         }
     }
 }
 
 impl Terms {
+    /// How many handshakes may be on their way.
+    pub(crate) fn max_handshakes(&self) -> usize {
+        self.max_handshakes.unwrap_or(DEFAULT_HANDSHAKES)
+    }
+
     /// Refuses those under which nobody could be served.
     pub(crate) fn check(&self) -> io::Result<()> {
         let is_zero = |timeout: Option<Duration>| timeout == Some(Duration::ZERO);
@@ -49,10 +54,12 @@ impl Terms {
             "write_timeout must be longer than zero"
         } else if is_zero(self.proxy.as_ref().map(Demand::timeout)) {
             "the timeout of proxy_protocol must be longer than zero"
-        } else if self.max_handshakes == 0 {
+        } else if self.max_handshakes == Some(0) {
             "max_handshakes must be positive"
+        } else if self.tls.side()?.is_none() && self.max_handshakes.is_some() {
+            "max_handshakes is only meaningful with ssl"
         } else {
-            return self.tls.side().map(drop);
+            return Ok(());
         };
         Err(invalid_input(wrong))
     }

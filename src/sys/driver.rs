@@ -97,6 +97,10 @@ pub(crate) trait Stream {
     /// Sends what fits.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Sends what fits of several pieces, in order.
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(dead_code, reason = "only TLS has several")
+    )]
     fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut sent = 0;
         for piece in pieces {

@@ -246,8 +246,8 @@ impl TlsCore {
         self.lower.close();
     }
 
-    /// What comes while we are closing is thrown away, but for the end.
-    pub(super) fn throw_away(&self) {
+    /// What comes while we are closing is thrown away, but for the end: whether that has come.
+    pub(super) fn throw_away(&self) -> bool {
         let mut storage = self.lower.agenda().spares().take(RECORDS);
         let over = loop {
             match self.feed() {
@@ -265,16 +265,16 @@ impl TlsCore {
         if over && self.phase.get() == Phase::Parting {
             self.part();
         }
+        over
     }
 
     /// The system may have taken everything that we had to say.
     pub(super) fn look_whether_sent(&self) {
         if self.phase.get() == Phase::Closing && self.lower.core().unsent() == 0 {
             self.step(Step::Sent);
-            self.throw_away();
-        }
-        if self.phase.get() == Phase::Parting && !self.timer.is_some() {
-            self.set_timer(self.shutdown_timeout);
+            if !self.throw_away() {
+                self.set_timer(self.shutdown_timeout);
+            }
         }
     }
 
@@ -354,6 +354,7 @@ impl Layer for TlsCore {
         let error = match self.broken.take() {
             Some(error) => error,
             None if self.has_ended() => {
+                self.lower.core().carry_to_the_end();
                 self.lower.core().look_for_reset();
                 return Ok(0);
             }
@@ -389,12 +390,14 @@ impl Layer for TlsCore {
     }
 
     fn can_write_eof(&self) -> bool {
-        self.engine.lend(|engine| engine.has_half_close()) == Some(true)
+        let details = self.details.get();
+        details.is_some_and(|details| details.version == rustls::ProtocolVersion::TLSv1_3)
     }
 
     fn shut_down_write(&self) {
         self.engine.lend(|engine| engine.close_notify());
-        self.put_records();
+        // Sent, since the one below may be unable to end its half, and does nothing then.
+        self.send_records();
         let _ = self.lower.write_eof();
     }
 
@@ -423,6 +426,7 @@ impl Layer for TlsCore {
             self.step(Step::Lose);
             self.lower.abort();
         }
+        self.forget_incoming();
         drop(self.engine.take());
     }
 

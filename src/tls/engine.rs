@@ -248,7 +248,13 @@ impl Identity {
     /// Reads both from PEM files.
     pub(super) fn read(cert: &Path, key: &Path) -> io::Result<Self> {
         let chain = read_certificates(cert)?;
-        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error))?;
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+            pem::Error::NoItemsFound if is_encrypted(key) => named(
+                key,
+                "the key is encrypted, and nobody is asked for a password here",
+            ),
+            error => unreadable(key, error),
+        })?;
         let pair = CertifiedKey::from_der(chain, secret, &provider());
         let pair = pair.map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
@@ -331,6 +337,9 @@ fn platform_roots() -> io::Result<Vec<CertificateDer<'static>>> {
         let message = format!("no trusted root certificate: {}", reasons.join(", "));
         return Err(io::Error::new(io::ErrorKind::NotFound, message));
     }
+    for error in &found.errors {
+        log::warn!("of the system's certificates: {error}");
+    }
     Ok(found.certs)
 }
 
@@ -370,6 +379,11 @@ fn unreadable(path: &Path, error: pem::Error) -> io::Error {
         }
         error => named(path, &error.to_string()),
     }
+}
+
+/// Whether the key in this PEM file could be read with a password.
+fn is_encrypted(key: &Path) -> bool {
+    std::fs::read_to_string(key).is_ok_and(|text| text.contains("BEGIN ENCRYPTED PRIVATE KEY"))
 }
 
 /// What is wrong with a file.

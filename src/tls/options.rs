@@ -16,8 +16,8 @@ use crate::tls::engine::Engine;
 
 /// asyncio's argument `ssl`: a context, or whether the usual one is wanted.
 ///
-/// Made of a `bool`, of a [`TlsClientContext`] or [`TlsServerContext`], of a reference to one, and
-/// of an `Arc` of rustls's own configuration:
+/// Made of a `bool`, of a [`TlsClientContext`] or [`TlsServerContext`], of a reference to one, of an
+/// `Option` of one, and of an `Arc` of rustls's own configuration:
 ///
 /// ```
 /// use std::io;
@@ -48,6 +48,12 @@ impl<C> Default for Ssl<C> {
 impl<C> From<bool> for Ssl<C> {
     fn from(wanted: bool) -> Self {
         Self(if wanted { Choice::Usual } else { Choice::Off })
+    }
+}
+
+impl<C> From<Option<C>> for Ssl<C> {
+    fn from(context: Option<C>) -> Self {
+        Self(context.map_or(Choice::Off, Choice::Given))
     }
 }
 

@@ -59,12 +59,19 @@ impl TlsProtocol {
             Phase::Open => {
                 // What has waited for an answer, and none has come.
                 self.core.send_records();
+                if self.upper.core().has_ended() {
+                    // Nobody reads it any more; unread it would stand in front of the end.
+                    self.core.forget_incoming();
+                    return;
+                }
                 if self.core.backlog() > MOST_READ_AHEAD {
                     self.core.lower().pause_reading();
                 }
                 self.upper.core().arouse();
             }
-            Phase::Closing | Phase::Parting => self.core.throw_away(),
+            Phase::Closing | Phase::Parting => {
+                self.core.throw_away();
+            }
             Phase::Failing | Phase::Over => self.core.forget_incoming(),
         }
     }

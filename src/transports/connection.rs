@@ -19,7 +19,7 @@ use crate::sansio::water_marks::Flow;
 use crate::sys::{Address, Readiness, SourceId, Stream};
 use crate::transports::close_reason::CloseReason;
 use crate::transports::contract::{Owner, Protocol, ProtocolSide, Transport};
-use crate::transports::core::Core;
+use crate::transports::core::{Carries, Core};
 use crate::transports::fault::Fault;
 use crate::transports::known::Known;
 use crate::transports::policies::Policies;
@@ -419,7 +419,8 @@ impl Source for Connection {
         let event = event.unwrap_or_default();
         self.core().note_readiness(event);
         self.read(handle);
-        if event.says(Readiness::ERROR) && self.core().has_ended() && !self.core().carries.get() {
+        let is_ours = self.core().carries.get() != Carries::Reader;
+        if event.says(Readiness::ERROR) && self.core().has_ended() && is_ours {
             self.core().look_for_reset();
         }
         if event.says(Readiness::WRITE) {

@@ -46,7 +46,7 @@ pub(crate) struct Core {
     /// The stream stands on another transport.
     pub(super) layered: bool,
     /// Another transport stands on this one, and reads later what was received here.
-    pub(super) carries: Cell<bool>,
+    pub(super) carries: Cell<Carries>,
     /// `connection_made` was delivered, or is about to be.
     pub(super) made: Cell<bool>,
     /// What the protocol has to be told about writing, in order.
@@ -62,6 +62,18 @@ pub(crate) struct Core {
     /// Only where the server has policies.
     pub(super) vigil: Option<Box<Vigil>>,
     pub(super) error: Slot<Arc<io::Error>>,
+}
+
+/// Whether another transport stands on this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    Nothing,
+    /// One that reads on, and looks for a reset behind what it reads.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS is carried"))]
+    Reader,
+    /// One that has read the end.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS is carried"))]
+    Ended,
 }
 
 /// The two ends of sending, which are borrowed together.
@@ -99,7 +111,7 @@ impl Core {
             usual: Cell::new(0),
             noted: Cell::new(false),
             layered,
-            carries: Cell::new(false),
+            carries: Cell::new(Carries::Nothing),
             made: Cell::new(false),
             notices: Cell::new([None; 2]),
             lost_writes: Cell::new(0),

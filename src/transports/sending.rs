@@ -6,7 +6,7 @@
 //! calls user code, it changes state and leaves a note. asyncio's counterpart: the write half of
 //! `_SelectorSocketTransport`, and `_FlowControlMixin`.
 
-use std::io::{self, IoSlice};
+use std::io;
 
 use crate::event_loop::Entry;
 use crate::event_loop::cells::Part;
@@ -222,7 +222,7 @@ impl Core {
 
     /// What follows from the outcome of an attempt to send so many bytes.
     #[inline]
-    fn offered(&self, size: usize, outcome: io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn offered(&self, size: usize, outcome: io::Result<usize>) -> io::Result<usize> {
         let sent = match outcome {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -233,24 +233,6 @@ impl Core {
         }
         self.watch_sent(sent, sent == size);
         Ok(sent)
-    }
-
-    /// Sends pieces from where they are, as far as the system takes them; none of them if
-    /// something waits before them. Nothing follows from it but a loss.
-    pub(crate) fn send_pieces(&self, pieces: &[IoSlice<'_>]) -> usize {
-        if self.unsent() > 0 || !self.may_send() || self.is_lost() {
-            return 0;
-        }
-        let size = pieces.iter().map(|piece| piece.len()).sum();
-        let sent = self.socket.with(|socket| {
-            let stream = socket.stream.as_deref();
-            let outcome = stream.map_or(Ok(0), |stream| stream.write_vectored(pieces));
-            self.offered(size, outcome)
-        });
-        sent.unwrap_or_else(|error| {
-            self.fail(error);
-            0
-        })
     }
 
     pub(crate) fn write_eof(&self) {

@@ -9,6 +9,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::io::IoSlice;
 use std::rc::Rc;
 
 use crate::event_loop::{Entry, LoopHandle};
@@ -16,6 +17,8 @@ use crate::sys::{Layer, Readiness};
 use crate::transports::close_reason::CloseReason;
 use crate::transports::connection::Connection;
 use crate::transports::contract::{Protocol, Transport};
+#[cfg(feature = "tls")]
+use crate::transports::core::Carries;
 use crate::transports::core::Core;
 #[cfg(feature = "tls")]
 use crate::transports::policies::Policies;
@@ -131,7 +134,31 @@ impl Core {
     /// one when everything in front of that was read.
     #[cfg(feature = "tls")]
     pub(crate) fn carry(&self) {
-        self.carries.set(true);
+        self.carries.set(Carries::Reader);
+    }
+
+    /// The one above has read everything.
+    #[cfg(feature = "tls")]
+    pub(crate) fn carry_to_the_end(&self) {
+        self.carries.set(Carries::Ended);
+    }
+
+    /// Sends pieces from where they are, as far as the system takes them; none of them if
+    /// something waits before them. Nothing follows from it but a loss.
+    pub(crate) fn send_pieces(&self, pieces: &[IoSlice<'_>]) -> usize {
+        if self.unsent() > 0 || !self.may_send() || self.is_lost() {
+            return 0;
+        }
+        let size = pieces.iter().map(|piece| piece.len()).sum();
+        let sent = self.socket.with(|socket| {
+            let stream = socket.stream.as_deref();
+            let outcome = stream.map_or(Ok(0), |stream| stream.write_vectored(pieces));
+            self.offered(size, outcome)
+        });
+        sent.unwrap_or_else(|error| {
+            self.fail(error);
+            0
+        })
     }
 
     /// Accepts bytes for a [`flush`](Self::flush) that is to follow. Nothing else follows from it,

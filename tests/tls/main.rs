@@ -14,6 +14,7 @@ mod scripted;
 mod support;
 mod talk;
 
+mod afterwards;
 mod arguments;
 mod asyncio;
 mod bad_input;
