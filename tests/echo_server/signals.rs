@@ -23,7 +23,7 @@ fn start(api: &str, shutdown_timeout: &str) -> EchoServer {
 }
 
 /// A client to which the server owes more than any system buffers for it.
-pub(crate) fn client_that_never_reads(server: &EchoServer) -> TcpStream {
+fn client_that_never_reads(server: &EchoServer) -> TcpStream {
     let client = connect(server.address());
     client.set_nonblocking(true).unwrap();
     let chunk = [b'x'; 64 * 1024];
