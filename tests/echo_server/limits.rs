@@ -49,7 +49,7 @@ fn a_connection_that_takes_nothing_for_too_long_is_ended() {
         let server = EchoServer::start(&["--api", api, "--write-timeout", "0.5", "--stats", "600"]);
         // It sends for as long as the server takes it, and reads nothing of what comes back. A slow
         // machine may find the server at the end of its patience before everything is full.
-        let client = connect(server.address());
+        let client = server.connect();
         client.set_nonblocking(true).unwrap();
         let chunk = [b'x'; 64 * 1024];
         wait_for("the server gives it up", || match (&client).write(&chunk) {
