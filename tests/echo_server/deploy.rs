@@ -65,11 +65,11 @@ fn a_restart_on_a_socket_that_stays_refuses_nobody() {
         return;
     }
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let old = activated(&listener, "2");
+    let old = activated(&listener, &["--workers", "2"]);
     let mut load = Load::start(old.address());
     let old = old.stop();
     load.mark();
-    let new = activated(&listener, "2");
+    let new = activated(&listener, &["--workers", "2"]);
     load.wait_for_late(CLIENTS);
     assert_all_served(&load.stop(), [old, new.stop()]);
 }
@@ -80,9 +80,9 @@ fn a_new_server_takes_over_beside_the_old_one() {
         return;
     }
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let old = activated(&listener, "2");
+    let old = activated(&listener, &["--workers", "2"]);
     let mut load = Load::start(old.address());
-    let new = activated(&listener, "2");
+    let new = activated(&listener, &["--workers", "2", "--api", "protocol"]);
     let old = old.stop();
     load.mark();
     load.wait_for_late(CLIENTS);
@@ -95,7 +95,7 @@ fn an_instance_is_drained_while_another_serves() {
         return;
     }
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let [one, two] = [activated(&listener, "1"), activated(&listener, "1")];
+    let [one, two] = [&[][..], &["--api", "protocol"]].map(|face| activated(&listener, face));
     let mut load = Load::start(one.address());
     let one = one.stop();
     load.mark();
@@ -386,9 +386,8 @@ impl Drop for Balancer {
 
 /// One that is given a socket, as systemd gives it.
 #[track_caller]
-fn activated(listener: &TcpListener, workers: &str) -> EchoServer {
-    let server =
-        EchoServer::start_activated(listener, &[&["--workers", workers][..], DRAIN].concat());
+fn activated(listener: &TcpListener, arguments: &[&str]) -> EchoServer {
+    let server = EchoServer::start_activated(listener, &[arguments, DRAIN].concat());
     assert_eq!(server.address(), listener.local_addr().unwrap());
     server
 }
