@@ -9,7 +9,11 @@ mod clients;
 mod command_line;
 #[cfg(target_os = "linux")]
 mod cost;
+#[cfg(target_os = "linux")]
+mod deploy;
 mod limits;
+#[cfg(target_os = "linux")]
+mod load;
 mod manager;
 mod process;
 mod proxy;
@@ -17,6 +21,8 @@ mod server;
 #[cfg(target_os = "linux")]
 mod serving;
 mod signals;
+#[cfg(target_os = "linux")]
+mod systemd;
 mod tls;
 mod unix;
 mod workers;

@@ -1,7 +1,8 @@
 //! A running echo-server.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -56,12 +57,28 @@ impl EchoServer {
         Self::start_with(command, 1)
     }
 
+    /// Starts it with a socket that listens already, as a service manager does: the descriptor
+    /// comes as standard input, and goes where it belongs.
+    #[track_caller]
+    pub(crate) fn start_activated(listener: &TcpListener, arguments: &[&str]) -> Self {
+        let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, BINARY])
+            .args(arguments)
+            .stdin(OwnedFd::from(listener.try_clone().unwrap()));
+        Self::launch(command, 1)
+    }
+
     #[track_caller]
     pub(crate) fn start_with(mut command: Command, sockets: usize) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Self::launch(command, sockets)
+    }
+
+    #[track_caller]
+    fn launch(mut command: Command, sockets: usize) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Running::spawn(&mut command);
         let stdout = lines(process.0.stdout.take().unwrap());
         let (stderr, reading_stderr) = collect(process.0.stderr.take().unwrap());
