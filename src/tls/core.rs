@@ -188,7 +188,7 @@ impl TlsCore {
         self.send_records();
         self.cancel_timer();
         if self.phase.get() == Phase::Failing && !self.eof.get() {
-            let _ = self.lower.write_eof();
+            let _ = self.lower.end_writing();
             self.lower.resume_reading();
             self.set_timer(self.shutdown_timeout);
         } else {
@@ -398,7 +398,7 @@ impl Layer for TlsCore {
         self.engine.lend(|engine| engine.close_notify());
         // Sent, since the one below may be unable to end its half, and does nothing then.
         self.send_records();
-        let _ = self.lower.write_eof();
+        let _ = self.lower.end_writing();
     }
 
     fn say_goodbye(&self) -> bool {

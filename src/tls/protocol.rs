@@ -122,7 +122,6 @@ impl Protocol for TlsProtocol {
         let lower = self.core.lower();
         let _ = lower.set_write_buffer_limits(0, 0);
         lower.core().set_wanted(Some(MOST_READ_AHEAD));
-        lower.core().carry();
         // After `start_tls` the end may have come before.
         if lower.core().has_ended() {
             self.eof_received();

@@ -39,7 +39,7 @@ pub(crate) fn stack(
     };
     let lower = Connection::prepare(handle, parts, None);
     let (upper, below) = put_on(handle, &lower, plan, protocol);
-    lower.set_protocol(below);
+    lower.change_protocol(below);
     Connection::begin(handle, &lower);
     upper
 }
@@ -99,6 +99,7 @@ pub(super) fn put_on(
         policies: plan.policies,
     };
     let upper = Connection::prepare(handle, parts, Some(protocol));
+    lower.core().carry();
     let handshake = Handshake {
         timeout: times.handshake(),
         begins: plan.begins,

@@ -24,9 +24,14 @@ impl LoopHandle {
     /// when the handshake is done. Mirrors `loop.start_tls`;
     /// [`StreamWriter::start_tls`](crate::StreamWriter::start_tls) is the same for streams.
     ///
-    /// The context says which side we are. `transport` is not to be used any more: what was written
-    /// to it leaves first, and what comes belongs to the handshake from now on. Call it as soon as
-    /// the protocol has read the peer's agreement, in the same callback as a rule.
+    /// The context says which side we are. What was written to `transport` leaves first, and what
+    /// comes belongs to the handshake from now on. Call it as soon as the protocol has read the
+    /// peer's agreement, in the same callback as a rule.
+    ///
+    /// `transport` is not to be used any more, but to be closed: it refuses what would come between
+    /// TLS and the peer ([`write`](Transport::write) and [`set_protocol`](Transport::set_protocol)
+    /// panic, as after `write_eof`), and another `start_tls`.
+    ///
     /// `connection_made` is not called again; of an end, also of a handshake that fails,
     /// `connection_lost` tells.
     ///
@@ -53,7 +58,8 @@ impl LoopHandle {
     ///
     /// [`TlsError`](crate::TlsError)s, as `io::Error`: then the connection is closed.
     /// `InvalidInput` for a client without [`server_hostname`](StartTls::server_hostname);
-    /// `NotConnected` if the transport is closing, `BrokenPipe` if its writing side was ended.
+    /// `NotConnected` if the transport is closing, `BrokenPipe` if its writing side was ended, or if
+    /// it has had its `start_tls`.
     pub fn start_tls(
         &self,
         transport: &Transport,
@@ -177,6 +183,7 @@ pub(crate) fn check_open(transport: &Transport) -> io::Result<()> {
         let message = "start_tls: the transport is closing";
         return Err(io::Error::new(io::ErrorKind::NotConnected, message));
     }
+    // Also of one on which there is TLS, or is about to be.
     if !transport.core().takes_bytes() {
         return Err(transport.core().refusal("start_tls"));
     }
@@ -204,7 +211,7 @@ pub(crate) fn begin(
     };
     let (upper, below) = put_on(handle, lower, plan, protocol);
     Connection::hand_on(lower, &upper);
-    lower.set_protocol(below);
+    lower.change_protocol(below);
     Connection::begin_anew(handle, lower);
     Starting { upper, waiter }
 }

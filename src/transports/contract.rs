@@ -318,7 +318,8 @@ impl Transport {
     /// # Panics
     ///
     /// After [`write_eof`](Self::write_eof), and while a file is being sent by
-    /// [`sendfile`](crate::sendfile), as asyncio raises; see [`try_write`](Self::try_write).
+    /// [`sendfile`](crate::sendfile), as asyncio raises; after `start_tls`, since the bytes would
+    /// leave in the clear. See [`try_write`](Self::try_write).
     #[track_caller]
     pub fn write(&self, data: impl Data) {
         let data = data.into_bytes();
@@ -334,8 +335,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// `BrokenPipe` after [`write_eof`](Self::write_eof), `ResourceBusy` during a
-    /// [`sendfile`](crate::sendfile); nothing is written.
+    /// `BrokenPipe` after [`write_eof`](Self::write_eof) and after `start_tls`, `ResourceBusy` during
+    /// a [`sendfile`](crate::sendfile); nothing is written.
     pub fn try_write(&self, data: impl Data) -> io::Result<()> {
         let data = data.into_bytes();
         if !self.core().takes_bytes() {
@@ -377,8 +378,16 @@ impl Transport {
     /// # Errors
     ///
     /// `Unsupported` where [`can_write_eof`](Self::can_write_eof) is false, `ResourceBusy` during a
-    /// [`sendfile`](crate::sendfile).
+    /// [`sendfile`](crate::sendfile), `BrokenPipe` after `start_tls`.
     pub fn write_eof(&self) -> io::Result<()> {
+        if self.core().carries() {
+            return Err(self.core().refusal("write_eof"));
+        }
+        self.end_writing()
+    }
+
+    /// The same, also for what stands on this transport.
+    pub(crate) fn end_writing(&self) -> io::Result<()> {
         if !self.can_write_eof() {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -443,8 +452,12 @@ impl Transport {
     /// # Errors
     ///
     /// `NotConnected` if the transport is closing or closed; `Unsupported` if there is no socket
-    /// right below it, as under TLS, and then nothing has changed; [`LoopClosed`](crate::LoopClosed) after the loop's end.
+    /// right below it, as under TLS, and `BrokenPipe` after `start_tls`, and then nothing has
+    /// changed; [`LoopClosed`](crate::LoopClosed) after the loop's end.
     pub fn detach(&self) -> io::Result<Detached> {
+        if self.core().carries() {
+            return Err(self.core().refusal("detach"));
+        }
         let (socket, unsent, eof_pending) = self.core().detach()?;
         Ok(Detached {
             socket,
@@ -503,7 +516,22 @@ impl Transport {
     /// Inside `data_received` the change takes effect with the next chunk. Both kinds, `Protocol`
     /// and [`BufferedProtocol`], may follow one another. Does nothing after the end of the
     /// connection. Mirrors `Transport.set_protocol`.
+    ///
+    /// # Panics
+    ///
+    /// After `start_tls`, as [`write`](Self::write) does: TLS is the protocol.
+    #[track_caller]
     pub fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
+        assert!(
+            !self.core().carries(),
+            "{}",
+            self.core().refusal("set_protocol")
+        );
+        self.change_protocol(protocol);
+    }
+
+    /// The same, also for what stands on this transport.
+    pub(crate) fn change_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>) {
         if let Some(side) = self.inner.side.upgrade() {
             side.set_protocol(protocol);
         }

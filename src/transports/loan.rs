@@ -137,12 +137,16 @@ impl Core {
     /// Whether anybody may write.
     #[inline]
     pub(crate) fn takes_bytes(&self) -> bool {
-        self.write.get() == WriteSide::Open
+        self.write.get() == WriteSide::Open && !self.carries()
     }
 
-    /// Why nobody may, in asyncio's words.
+    /// Why nobody may, in asyncio's words where it has some.
     #[cold]
     pub(crate) fn refusal(&self, method: &str) -> io::Error {
+        if self.carries() {
+            let message = format!("Cannot call {method}() after start_tls()");
+            return io::Error::new(ErrorKind::BrokenPipe, message);
+        }
         if self.is_lent() {
             let message = "unable to write; sendfile is in progress";
             return io::Error::new(ErrorKind::ResourceBusy, message);

@@ -17,9 +17,7 @@ use crate::sys::{Layer, Readiness};
 use crate::transports::close_reason::CloseReason;
 use crate::transports::connection::Connection;
 use crate::transports::contract::{Protocol, Transport};
-#[cfg(feature = "tls")]
-use crate::transports::core::Carries;
-use crate::transports::core::Core;
+use crate::transports::core::{Carries, Core};
 #[cfg(feature = "tls")]
 use crate::transports::policies::Policies;
 use crate::transports::receiving::Received;
@@ -130,8 +128,8 @@ impl Core {
 
 /// The transport below.
 impl Core {
-    /// Another transport stands on this one. A reset behind the end is its business: it looks for
-    /// one when everything in front of that was read.
+    /// Another transport stands on this one, and nobody else writes from now on. A reset behind the
+    /// end is its business, too: it looks for one when everything in front of that was read.
     #[cfg(feature = "tls")]
     pub(crate) fn carry(&self) {
         self.carries.set(Carries::Reader);
@@ -159,6 +157,10 @@ impl Core {
             self.fail(error);
             0
         })
+    }
+
+    pub(crate) fn carries(&self) -> bool {
+        self.carries.get() != Carries::Nothing
     }
 
     /// Accepts bytes for a [`flush`](Self::flush) that is to follow. Nothing else follows from it,
@@ -205,7 +207,7 @@ impl Connection {
     ) {
         // Nothing is received before it has begun.
         transport.core().wait_to_read();
-        transport.set_protocol(protocol);
+        transport.change_protocol(protocol);
         Self::begin_anew(handle, transport);
     }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use evloop::{
     CloseReason, ClosedBecause, Protocol, StreamReader, StreamWriter, TlsError, TlsSession,
-    Transport, create_connection, get_running_loop, open_connection, start_server, timeout,
+    Transport, create_connection, get_running_loop, open_connection, sendfile, start_server,
+    timeout,
 };
 use futures::future::join;
 
@@ -19,7 +20,7 @@ use crate::common::{pattern, run, turns, within};
 use crate::pairs::{address_of, sockets};
 use crate::probe::{Call, Probe, block};
 use crate::scripted::{self, End, Scripted, TLS12, TLS13};
-use crate::support::{client_context, server_context};
+use crate::support::{cert, client_context, server_context};
 
 type Shared = Rc<RefCell<dyn Protocol>>;
 
@@ -517,5 +518,82 @@ fn a_reader_that_was_full_reads_on() {
         let (received, end) = within("the answer", peer.read_to_end()).await;
         assert_eq!(end, End::Clean);
         assert!(received == data);
+    });
+}
+
+/// A transport that has had its `start_tls`: what would come between TLS and the peer is refused,
+/// and nothing of it is on the wire.
+#[test]
+fn the_old_transport_says_nothing_in_the_clear() {
+    run(async {
+        let handle = get_running_loop().unwrap();
+        let trace = Trace::default();
+        let (old, protocol, theirs) = plain(Probe::new(&trace)).await;
+        let mut peer = Scripted::client(theirs, scripted::client_config(TLS13));
+        let starting = handle.start_tls(&old, protocol.clone(), server_context("server"));
+        let (upper, shaken) = join(starting.into_future(), peer.shake_hands()).await;
+        let (upper, ()) = (upper.unwrap(), shaken.unwrap());
+        assert_eq!(peer.hear_what_is_there().await, b"");
+
+        let refused = |what: &str, error: io::Error| {
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+            let message = format!("Cannot call {what}() after start_tls()");
+            assert_eq!(error.to_string(), message);
+        };
+        refused("write", old.try_write(b"SECRET").unwrap_err());
+        refused("write_eof", old.write_eof().unwrap_err());
+        refused("detach", old.detach().unwrap_err());
+        let file = std::fs::File::open(cert("ca.pem")).unwrap();
+        let error = sendfile(&old, &file).await.unwrap_err();
+        assert_eq!(io::Error::from(error).kind(), ErrorKind::BrokenPipe);
+        let again = handle.start_tls(&old, protocol.clone(), server_context("server"));
+        refused("start_tls", again.await.unwrap_err());
+        let attempts: [&dyn Fn(); 3] = [
+            &|| old.write(b"SECRET"),
+            &|| old.writelines([b"SECRET"]),
+            &|| old.set_protocol(protocol.clone()),
+        ];
+        for attempt in attempts {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
+            let payload = outcome.unwrap_err();
+            let message = payload.downcast_ref::<String>().unwrap();
+            assert!(message.ends_with("() after start_tls()"), "{message}");
+        }
+
+        // The peer would take anything else for a broken record.
+        upper.write(b"private");
+        assert_eq!(peer.read(7).await, b"private");
+        peer.write(b"answer").await;
+        trace.until("data answer").await;
+        old.close();
+        trace.until("lost").await;
+        assert_eq!(trace, ["made", "data answer", "lost"]);
+    });
+}
+
+/// Who comes second is told so, and the first goes on.
+#[test]
+fn two_upgrades_at_once() {
+    run(async {
+        let handle = get_running_loop().unwrap();
+        let trace = Trace::default();
+        let (transport, protocol, theirs) = plain(Probe::new(&trace)).await;
+        let mut peer = Scripted::client(theirs, scripted::client_config(TLS13));
+        let upgrade = || {
+            let starting = handle.start_tls(&transport, protocol.clone(), server_context("server"));
+            handle.create_task(starting.into_future())
+        };
+        let (first, second) = (upgrade(), upgrade());
+        let error = within("the second", second).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        peer.shake_hands().await.unwrap();
+        let upper = within("the first", first).await.unwrap().unwrap();
+        peer.write(b"hello").await;
+        trace.until("data hello").await;
+        upper.close();
+        peer.read_to_close_notify().await;
+        drop(peer);
+        trace.until("lost").await;
+        assert_eq!(trace, ["made", "data hello", "lost"]);
     });
 }
