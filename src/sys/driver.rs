@@ -173,6 +173,8 @@ pub(crate) trait Layer {
     fn say_goodbye(&self) -> bool;
     /// The stream is over, in good order or not.
     fn end(&self);
+    /// The transport below, if that lives on for a while behind the end of the stream.
+    fn survivor(&self) -> Option<Rc<dyn Any>>;
     /// What it knows about itself, also afterwards.
     #[cfg_attr(
         not(feature = "tls"),

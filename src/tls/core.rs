@@ -430,6 +430,11 @@ impl Layer for TlsCore {
         drop(self.engine.take());
     }
 
+    fn survivor(&self) -> Option<Rc<dyn Any>> {
+        let lives_on = self.phase.get() == Phase::Failing;
+        lives_on.then(|| Rc::new(self.lower.clone()) as Rc<dyn Any>)
+    }
+
     fn details(&self) -> Option<Rc<dyn Any>> {
         Some(self.details.get()?)
     }

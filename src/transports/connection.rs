@@ -123,6 +123,10 @@ impl Connection {
         }
         let entry = handle.remove(self.core().id());
         let protocol = self.take_protocol();
+        if self.core().is_layered() {
+            let hand_back = || Self::hand_owner_back(&self.transport);
+            handle.enter_reporting("Exception in a waker", hand_back);
+        }
         let owner = self.owner.take();
         if let Some(owner) = &owner {
             handle.enter_reporting("Exception in a waker", || owner.detach(&self.transport));
@@ -503,12 +507,10 @@ impl ProtocolSide for Connection {
         drop(self.protocol.put(protocol));
     }
 
-    #[cfg(feature = "tls")]
     fn take_owner(&self) -> Option<Rc<dyn Owner>> {
         self.owner.take()
     }
 
-    #[cfg(feature = "tls")]
     fn set_owner(&self, owner: Rc<dyn Owner>) {
         drop(self.owner.put(owner));
     }

@@ -267,9 +267,7 @@ pub struct Detached {
 pub(crate) trait ProtocolSide {
     fn protocol(&self) -> Option<Rc<RefCell<dyn Protocol>>>;
     fn set_protocol(&self, protocol: Rc<RefCell<dyn Protocol>>);
-    #[cfg(feature = "tls")]
     fn take_owner(&self) -> Option<Rc<dyn Owner>>;
-    #[cfg(feature = "tls")]
     fn set_owner(&self, owner: Rc<dyn Owner>);
 }
 
@@ -292,7 +290,6 @@ impl Transport {
         &self.inner.core
     }
 
-    #[cfg(feature = "tls")]
     /// Where its protocol is, until the end of the connection.
     pub(crate) fn side(&self) -> Option<Rc<dyn ProtocolSide>> {
         self.inner.side.upgrade()

@@ -220,16 +220,23 @@ impl Connection {
         Self::hand_owner_on(lower, upper);
     }
 
-    /// Whoever owned `lower` owns `upper`.
-    #[cfg(feature = "tls")]
-    pub(crate) fn hand_owner_on(lower: &Transport, upper: &Transport) {
-        let (Some(from), Some(to)) = (lower.side(), upper.side()) else {
+    /// `upper` is over. If what is below lives on, it is its owner's business: it has a descriptor.
+    pub(super) fn hand_owner_back(upper: &Transport) {
+        let survivor = upper.core().layer().and_then(|layer| layer.survivor());
+        if let Some(lower) = survivor.and_then(|survivor| survivor.downcast::<Transport>().ok()) {
+            Self::hand_owner_on(upper, &lower);
+        }
+    }
+
+    /// Whoever owned one transport owns the other one.
+    pub(crate) fn hand_owner_on(from: &Transport, to: &Transport) {
+        let (Some(from_side), Some(to_side)) = (from.side(), to.side()) else {
             return;
         };
-        if let Some(owner) = from.take_owner() {
-            owner.attach(upper);
-            owner.detach(lower);
-            to.set_owner(owner);
+        if let Some(owner) = from_side.take_owner() {
+            owner.attach(to);
+            owner.detach(from);
+            to_side.set_owner(owner);
         }
     }
 }

@@ -7,16 +7,17 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use evloop::{
-    CloseReason, ClosedBecause, TlsError, Transport, connect_accepted_socket, get_running_loop,
+    CloseReason, ClosedBecause, TlsError, Transport, connect_accepted_socket, create_server,
+    get_running_loop,
 };
 use futures::future::join;
 
 use crate::common::own_process::{self, held};
 use crate::common::trace::Trace;
 use crate::common::{pattern, run, turns, within};
-use crate::pairs::{KINDS, Ours, pair, scripted};
+use crate::pairs::{KINDS, Ours, address_of, pair, scripted};
 use crate::probe::{Call, Probe, block};
-use crate::scripted::{End, Scripted, TLS12, TLS13};
+use crate::scripted::{self, End, Scripted, TLS12, TLS13};
 use crate::support::server_context;
 
 fn reason(transport: &Transport) -> Option<CloseReason> {
@@ -673,5 +674,49 @@ fn a_panic_over_data() {
             assert_ne!(peer.read_to_end().await.1, End::Clean);
         }
         assert_eq!(reports.lines().len(), 4, "{reports:?}");
+    });
+}
+
+/// TLS has failed, the protocol has heard of it, and the peer has time to hear of it as well. As
+/// long as there is a descriptor, the server counts it.
+#[test]
+fn a_failed_connection_keeps_its_place_until_it_is_closed() {
+    run(async {
+        let trace = Trace::default();
+        let made = trace.clone();
+        let server = create_server(move || Probe::new(&made), ("127.0.0.1", 0))
+            .ssl(server_context("server"))
+            .ssl_shutdown_timeout(Duration::from_secs(3600))
+            .max_connections(1)
+            .await
+            .unwrap();
+        let connect = || Scripted::connect(address_of(&server), scripted::client_config(TLS13));
+        let mut first = connect();
+        first.shake_hands().await.unwrap();
+        trace.until("made").await;
+        first.send(&[23, 3, 3, 0xff, 0xff]).await;
+        trace.until("lost InvalidData").await;
+
+        let mut second = connect();
+        second.flush().await;
+        assert!(second.hear_what_is_there().await.is_empty());
+        assert!(second.tls.is_handshaking(), "there was a place");
+        drop(first);
+        within("a place", second.shake_hands()).await.unwrap();
+        trace.until_count("made", 2).await;
+
+        // Nor is the server over before its last connection.
+        second.send(&[23, 3, 3, 0xff, 0xff]).await;
+        trace.until_count("lost InvalidData", 2).await;
+        server.close();
+        let waiting = get_running_loop().unwrap().create_task({
+            let server = server.clone();
+            async move { server.wait_closed().await }
+        });
+        turns(10).await;
+        assert!(!waiting.done());
+        server.abort_clients();
+        within("the end", waiting).await.unwrap().unwrap();
+        drop(second);
     });
 }
