@@ -33,7 +33,7 @@ pub(super) struct Handshake {
     /// Who waits for it.
     pub(super) waiter: Option<HandshakeWaiter>,
     /// Its place among those that a server allows at a time, which is given up by letting go of it.
-    pub(super) _place: Option<Box<dyn Any>>,
+    pub(super) place: Option<Box<dyn Any>>,
 }
 
 /// Learns how a handshake went.
@@ -79,7 +79,11 @@ impl TlsProtocol {
     /// The handshake came to nothing. Whoever waits for it need not wait until the peer has heard.
     fn failed(&mut self, error: TlsError) {
         self.core.fail(error.into_io(true));
-        let waiter = self.handshake.as_mut().and_then(|it| it.waiter.take());
+        let handshake = self.handshake.as_mut();
+        // Nor does anybody else who wants to shake hands.
+        let (waiter, place) =
+            handshake.map_or((None, None), |it| (it.waiter.take(), it.place.take()));
+        drop(place);
         if let (Some(waiter), Some(error)) = (waiter, self.core.failure()) {
             let _ = waiter.set_result(Err(error));
         }

@@ -104,7 +104,7 @@ pub(super) fn put_on(
         timeout: times.handshake(),
         begins: plan.begins,
         waiter: plan.waiter,
-        _place: plan.place,
+        place: plan.place,
     };
     let below = TlsProtocol::new(core, upper.clone(), handshake);
     (upper, Rc::new(RefCell::new(below)))

@@ -399,6 +399,8 @@ fn handshakes_beyond_the_limit_wait_for_a_place() {
         let made = trace.clone();
         let server = create_server(move || Probe::new(&made), ("127.0.0.1", 0))
             .ssl(server_context("server"))
+            // Who has failed has time to hear of it, and no place meanwhile.
+            .ssl_shutdown_timeout(Duration::from_secs(3600))
             .max_handshakes(2)
             .await
             .unwrap();
