@@ -332,21 +332,24 @@ impl Accept for ServerInner {
 impl ServerInner {
     /// Plain, or with a handshake first; behind the header of a proxy, where that is demanded.
     fn begin(&self, handle: &LoopHandle, parts: Parts, protocol: Rc<RefCell<dyn Protocol>>) {
+        // Also before the header: behind it nobody could be left waiting in the kernel.
+        let handshake = self.tls.as_ref().map(|side| (side, self.take_place()));
         if let Some(demand) = &self.terms.proxy {
             let me = self.me.clone();
+            let place = handshake.map(|(_, place)| place);
             stand_in_front(handle, parts, demand, move |handle, transport| {
                 if let Some(me) = me.upgrade() {
-                    me.begin_behind(handle, transport, protocol);
+                    me.begin_behind(handle, transport, protocol, place);
                 }
             });
             return;
         }
-        let Some(side) = &self.tls else {
+        let Some((side, place)) = handshake else {
             Connection::start(handle, parts, protocol);
             return;
         };
-        match self.prepare(handle, side, &parts.peer) {
-            Some((prepared, place)) => {
+        match Self::prepare(handle, side, &parts.peer) {
+            Some(prepared) => {
                 stack(handle, parts, prepared, protocol, None, Some(place));
             }
             None => {
@@ -362,30 +365,28 @@ impl ServerInner {
         handle: &LoopHandle,
         transport: &Transport,
         protocol: Rc<RefCell<dyn Protocol>>,
+        place: Option<Box<dyn Any>>,
     ) {
-        let Some(side) = &self.tls else {
+        let (Some(side), Some(place)) = (&self.tls, place) else {
             Connection::hand_to(handle, transport, protocol);
             return;
         };
-        match self.prepare(handle, side, transport.core().peer_name()) {
-            Some((prepared, place)) => stack_on(handle, transport, prepared, protocol, place),
+        match Self::prepare(handle, side, transport.core().peer_name()) {
+            Some(prepared) => stack_on(handle, transport, prepared, protocol, place),
             None => transport.abort(),
         }
     }
 
-    /// What a handshake takes, and its place among those that are on their way. If TLS cannot be
-    /// had, that is reported.
-    fn prepare(
-        &self,
-        handle: &LoopHandle,
-        side: &ServerSide,
-        peer: &Address,
-    ) -> Option<(Prepared, Box<dyn Any>)> {
+    /// A place among the handshakes that are on their way.
+    fn take_place(&self) -> Box<dyn Any> {
+        self.state.with(|state| state.handshakes += 1);
+        Box::new(HandshakePlace(self.me.clone()))
+    }
+
+    /// What a handshake takes. If TLS cannot be had, that is reported.
+    fn prepare(handle: &LoopHandle, side: &ServerSide, peer: &Address) -> Option<Prepared> {
         match side.prepare() {
-            Ok(prepared) => {
-                self.state.with(|state| state.handshakes += 1);
-                Some((prepared, Box::new(HandshakePlace(self.me.clone()))))
-            }
+            Ok(prepared) => Some(prepared),
             Err(error) => {
                 let context = ExceptionContext::new("TLS cannot be begun").error(error);
                 handle.report(&context.subject(peer.clone()));

@@ -775,3 +775,39 @@ fn tls_over_a_unix_socket() {
         ));
     });
 }
+
+/// The header of a proxy takes the place already: behind it there would be none to wait for.
+#[cfg(feature = "proxy")]
+#[test]
+fn a_place_is_taken_before_the_header_of_a_proxy() {
+    run(async {
+        let trace = Trace::default();
+        let made = trace.clone();
+        let server = create_server(move || Probe::new(&made), ("127.0.0.1", 0))
+            .ssl(server_context("server"))
+            .proxy_protocol(crate::common::PATIENCE)
+            .max_handshakes(1)
+            .await
+            .unwrap();
+        let address = address_of(&server);
+        let header = b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 443\r\n";
+        for says_the_header in [false, true] {
+            let connect = || Scripted::connect(address, scripted::client_config(TLS13));
+            let mut first = connect();
+            if says_the_header {
+                first.send(header).await;
+            }
+            turns(5).await;
+            let mut second = connect();
+            second.send(header).await;
+            second.flush().await;
+            assert!(second.hear_what_is_there().await.is_empty());
+            assert!(second.tls.is_handshaking(), "there was a place");
+            drop(first);
+            within("a place", second.shake_hands()).await.unwrap();
+            drop(second);
+            turns(5).await;
+        }
+        trace.until_count("made", 2).await;
+    });
+}
