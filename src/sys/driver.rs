@@ -164,6 +164,8 @@ pub(crate) trait Layer {
     fn unsent(&self) -> usize;
     /// Whether somebody wants to receive.
     fn set_reading(&self, reading: bool);
+    /// The stream is closing: what comes from now on nobody will receive.
+    fn hear_no_more(&self);
     /// Whether the sending direction can be ended alone.
     fn can_write_eof(&self) -> bool;
     /// Ends the sending direction.

@@ -389,6 +389,10 @@ impl Layer for TlsCore {
         }
     }
 
+    fn hear_no_more(&self) {
+        self.lower.core().hear_no_more();
+    }
+
     fn can_write_eof(&self) -> bool {
         let details = self.details.get();
         details.is_some_and(|details| details.version == rustls::ProtocolVersion::TLSv1_3)

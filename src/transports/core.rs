@@ -151,6 +151,7 @@ impl Core {
             if self.is_lost() {
                 self.queue_lost(reason, None);
             } else {
+                self.hear_no_more();
                 self.end_loan();
             }
         }

@@ -38,6 +38,7 @@ impl Policies {
             Box::new(Vigil {
                 policies: self,
                 active: Cell::new(now),
+                deaf: Cell::new(false),
                 stalled: Cell::new(None),
                 timer: Cell::new(None),
             })
@@ -50,6 +51,8 @@ pub(super) struct Vigil {
     policies: Policies,
     /// When bytes last came or went, or reading was found paused.
     active: Cell<Instant>,
+    /// Whatever comes is thrown away, so it keeps nothing alive.
+    deaf: Cell<bool>,
     /// Since when the system has taken nothing of what waits to be sent.
     stalled: Cell<Option<Instant>>,
     /// When it is looked at next: in time for everything that may be due, and perhaps too early.
@@ -64,7 +67,14 @@ impl Vigil {
 
     /// Bytes have come, or it would be unfair to expect any.
     pub(super) fn note_active(&self, now: Instant) {
-        self.active.set(now);
+        if !self.deaf.get() {
+            self.active.set(now);
+        }
+    }
+
+    /// From now on only what goes counts.
+    pub(super) fn note_deaf(&self) {
+        self.deaf.set(true);
     }
 
     /// Some bytes were offered, and `sent` of them taken.
@@ -148,6 +158,21 @@ mod tests {
         vigil.note_sent(start + 4 * SECOND, 0, false);
         let over = vigil.judge(start + 5 * SECOND);
         assert_eq!(over, Some(CloseReason::IdleTimeout));
+    }
+
+    #[test]
+    fn what_comes_to_somebody_deaf_is_no_activity_and_what_goes_is() {
+        let start = Instant::now();
+        let policies = Policies {
+            idle_timeout: Some(3 * SECOND),
+            ..Policies::default()
+        };
+        let vigil = policies.vigil(start).unwrap();
+        vigil.note_deaf();
+        vigil.note_active(start + SECOND);
+        assert_eq!(vigil.deadline(), Some(start + 3 * SECOND));
+        vigil.note_sent(start + SECOND, 1, true);
+        assert_eq!(vigil.deadline(), Some(start + 4 * SECOND));
     }
 
     #[test]

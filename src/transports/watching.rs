@@ -27,6 +27,16 @@ impl Core {
         }
     }
 
+    /// It is closing, or what stands on it is: what comes is thrown away from now on.
+    pub(crate) fn hear_no_more(&self) {
+        if let Some(vigil) = &self.vigil {
+            vigil.note_deaf();
+        }
+        if let Some(layer) = self.layer() {
+            layer.hear_no_more();
+        }
+    }
+
     /// Bytes were offered to the system, which took so many.
     #[inline]
     pub(super) fn watch_sent(&self, sent: usize, all: bool) {

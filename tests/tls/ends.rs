@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::future::IntoFuture;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use evloop::{
     CloseReason, ClosedBecause, TlsError, Transport, connect_accepted_socket, create_server,
-    get_running_loop,
+    get_running_loop, sleep,
 };
 use futures::future::join;
 
@@ -535,7 +535,7 @@ fn a_failure_with_much_unsent_leaves_nothing() {
         drop(transport);
         within("ours to be gone", async {
             while held() != (before.0 + 1, before.1) {
-                evloop::sleep(Duration::from_millis(10)).await.unwrap();
+                sleep(Duration::from_millis(10)).await.unwrap();
             }
         })
         .await;
@@ -699,6 +699,7 @@ fn a_failed_connection_keeps_its_place_until_it_is_closed() {
 
         let mut second = connect();
         second.flush().await;
+        turns(10).await;
         assert!(second.hear_what_is_there().await.is_empty());
         assert!(second.tls.is_handshaking(), "there was a place");
         drop(first);
@@ -719,4 +720,69 @@ fn a_failed_connection_keeps_its_place_until_it_is_closed() {
         within("the end", waiting).await.unwrap().unwrap();
         drop(second);
     });
+}
+
+/// A peer that reads nothing and goes on talking does not keep a connection that we have closed:
+/// what it says nobody hears.
+#[test]
+fn a_closing_connection_is_idle_whatever_comes() {
+    run(async {
+        for much in [false, true] {
+            // A trickle, and what fills everything.
+            for size in [1, 16_000] {
+                let trace = Trace::default();
+                let served = Rc::new(RefCell::new(None));
+                let (made, serving) = (trace.clone(), Rc::clone(&served));
+                let factory = move || {
+                    let serving = Rc::clone(&serving);
+                    Probe::new(&made).doing(move |_, transport| {
+                        *serving.borrow_mut() = Some(transport.clone());
+                    })
+                };
+                let server = create_server(factory, ("127.0.0.1", 0))
+                    .ssl(server_context("server"))
+                    .ssl_shutdown_timeout(Duration::from_secs(3600))
+                    .idle_timeout(Duration::from_millis(300))
+                    .await
+                    .unwrap();
+                let config = scripted::client_config(TLS13);
+                let mut peer = Scripted::connect(address_of(&server), config);
+                peer.shake_hands().await.unwrap();
+                trace.until("made").await;
+                let transport = served.take().unwrap();
+                fill(&transport);
+                if much {
+                    transport.write(pattern(20 << 20));
+                }
+                transport.close();
+                let begun = Instant::now();
+                let mut talks = true;
+                while transport.get_extra_info(ClosedBecause).is_none() {
+                    let time = begun.elapsed();
+                    let case = format!("{much}, {size}: {trace:?}");
+                    assert!(time < Duration::from_secs(5), "{case}");
+                    let record = peer.encrypt(&vec![0; size]);
+                    // A part of a record would be another story.
+                    talks = talks && peer.socket.write(&record).is_ok_and(|n| n == record.len());
+                    sleep(Duration::from_millis(20)).await.unwrap();
+                }
+                // The system may have taken the little that there was: then all was said.
+                let wanted = match reason(&transport) {
+                    Some(CloseReason::Closed) if !much => "lost",
+                    _ => "lost TimedOut",
+                };
+                trace.until(wanted).await;
+                server.close();
+                within("the end", server.wait_closed()).await.unwrap();
+            }
+        }
+    });
+}
+
+/// Writes until the system takes no more. TLS has taken all of it.
+fn fill(transport: &Transport) {
+    transport.set_write_buffer_limits(1 << 40, 0).unwrap();
+    while transport.get_write_buffer_size() == 0 {
+        transport.write(&[0; 1000]);
+    }
 }
