@@ -19,6 +19,7 @@ use crate::event_loop::Agenda;
 use crate::sys::{Address, SourceId};
 use crate::transports::close_reason::CloseReason;
 use crate::transports::core::Core;
+use crate::transports::data::Data;
 use crate::transports::fault::EMPTY_BUFFER;
 
 /// Receives what happens on a connection. Mirrors `asyncio.Protocol`.
@@ -554,58 +555,6 @@ impl fmt::Debug for Transport {
         debug
             .field("closing", &self.is_closing())
             .finish_non_exhaustive()
-    }
-}
-
-/// What can be written: borrowed bytes (`&[u8]`, `&str`, `&Vec<u8>`, a reference to whatever is
-/// `AsRef<[u8]>`), or bytes that are given away (`Vec<u8>`, `Box<[u8]>`, `String`).
-///
-/// ```
-/// fn answer(transport: &evloop::Transport, line: Vec<u8>) {
-///     transport.write(b"you said: ");
-///     transport.write(line);
-/// }
-/// ```
-pub trait Data {
-    /// The bytes, with their storage if that is given away.
-    fn into_bytes<'a>(self) -> Cow<'a, [u8]>
-    where
-        Self: 'a;
-}
-
-impl<T: AsRef<[u8]> + ?Sized> Data for &T {
-    fn into_bytes<'a>(self) -> Cow<'a, [u8]>
-    where
-        Self: 'a,
-    {
-        Cow::Borrowed(self.as_ref())
-    }
-}
-
-impl<T: AsRef<[u8]> + ?Sized> Data for &mut T {
-    fn into_bytes<'a>(self) -> Cow<'a, [u8]>
-    where
-        Self: 'a,
-    {
-        Cow::Borrowed((*self).as_ref())
-    }
-}
-
-impl Data for Vec<u8> {
-    fn into_bytes<'a>(self) -> Cow<'a, [u8]> {
-        Cow::Owned(self)
-    }
-}
-
-impl Data for Box<[u8]> {
-    fn into_bytes<'a>(self) -> Cow<'a, [u8]> {
-        Cow::Owned(self.into_vec())
-    }
-}
-
-impl Data for String {
-    fn into_bytes<'a>(self) -> Cow<'a, [u8]> {
-        Cow::Owned(Self::into_bytes(self))
     }
 }
 
