@@ -211,9 +211,9 @@ impl Connection {
         Self::begin_anew(handle, transport);
     }
 
-    #[cfg(feature = "tls")]
     /// What belonged to `lower` belongs to `upper` from now on: its owner, and the state of its
     /// protocol. Nothing is received until the new protocol has begun.
+    #[cfg(feature = "tls")]
     pub(crate) fn hand_on(lower: &Transport, upper: &Transport) {
         lower.pause_reading();
         upper.core().go_on_from(lower.core());
