@@ -73,6 +73,7 @@ mod sansio;
 mod streams;
 mod sys;
 mod tasks;
+pub mod testing;
 #[cfg_attr(not(feature = "tls"), path = "without_tls.rs")]
 mod tls;
 mod transports;

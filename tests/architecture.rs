@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["proxy", "tls", "without_proxy", "without_tls"],
     &["endpoints"],
     &["streams"],
-    &["runner", "group"],
+    &["runner", "group", "testing"],
     &["lib"],
     &["bin"],
 ];

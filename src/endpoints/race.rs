@@ -46,7 +46,11 @@ pub(crate) async fn race(
         won: None,
         alarm: None,
     };
-    let outcome = poll_fn(|cx| running::poll_leaf(handle.number(), cx, |cx| race.poll(cx))).await?;
+    let outcome = poll_fn(|cx| {
+        let waits_for = || format!("a connection to {addresses:?}");
+        running::poll_leaf(handle.number(), cx, waits_for, |cx| race.poll(cx))
+    })
+    .await?;
     Ok(outcome)
 }
 

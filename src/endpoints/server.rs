@@ -205,7 +205,8 @@ impl Server {
     pub async fn wait_closed(&self) -> io::Result<()> {
         let mut waiting = Waiting::on(&self.inner.over);
         poll_fn(|cx| {
-            running::poll_leaf(self.inner.handle.number(), cx, |cx| {
+            let waits_for = || format!("the end of the server at {:?}", self.sockets());
+            running::poll_leaf(self.inner.handle.number(), cx, waits_for, |cx| {
                 if self.inner.is_over() {
                     Poll::Ready(())
                 } else {
@@ -457,7 +458,9 @@ impl Future for ServeForever {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let inner = Rc::clone(&this.server.inner);
-        running::poll_leaf(inner.handle.number(), cx, |cx| {
+        let addresses = this.server.clone();
+        let waits_for = || format!("the server at {:?} to close", addresses.sockets());
+        running::poll_leaf(inner.handle.number(), cx, waits_for, |cx| {
             if !this.serving {
                 let taken = inner.state.with(|state| match state.life {
                     Life::Closed => Err(closed()),

@@ -186,8 +186,10 @@ impl LoopHandle {
     ) -> io::Result<T> {
         loop {
             // A leaf, so that a socket that never blocks does not keep the loop for itself.
-            let outcome =
-                poll_fn(|cx| running::poll_leaf(self.number(), cx, |_| Poll::Ready(operation())));
+            let outcome = poll_fn(|cx| {
+                let waits_for = || "a socket of one's own".to_owned();
+                running::poll_leaf(self.number(), cx, waits_for, |_| Poll::Ready(operation()))
+            });
             match outcome.await? {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.wait_until_ready(fd, direction).await?;

@@ -29,6 +29,7 @@ pub(crate) mod spares;
 mod state;
 mod threadsafe;
 mod timer_handle;
+mod turns;
 mod waker;
 mod watched;
 

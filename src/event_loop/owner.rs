@@ -115,6 +115,16 @@ impl EventLoop {
         &mut self,
         future: F,
     ) -> Result<F::Output, LoopStopped> {
+        self.complete(future, LoopHandle::run_turns)
+    }
+
+    /// Runs with `run`, which has turns made, each with what it is given, until the loop is stopped.
+    #[track_caller]
+    pub(crate) fn complete<F: IntoFuture>(
+        &mut self,
+        future: F,
+        run: impl FnOnce(&LoopHandle, &mut dyn FnMut()),
+    ) -> Result<F::Output, LoopStopped> {
         assert_nothing_runs();
         let _running = state::enter(&self.handle);
         let mut outcome: Option<Result<F::Output, Box<dyn Any + Send>>> = None;
@@ -139,7 +149,7 @@ impl EventLoop {
                 handle.stop();
             };
             handle.push_task(TaskId::ROOT);
-            handle.run_turns(&mut root);
+            run(handle, &mut root);
             // Its destructor is user code as well.
             handle.enter(|| future.set(None))
         };

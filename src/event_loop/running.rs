@@ -1,7 +1,7 @@
 //! Which loop this thread is running.
 //!
-//! Owns: the number and the agenda of the thread's running loop, and the budget of the step
-//! that runs. Why: a leaf future has to know whether its loop runs it, and a waker whether it is
+//! Owns: the number and the agenda of the thread's running loop, the budget of the step that runs,
+//! and the question what everybody waits for. Why: a leaf future has to know whether its loop runs it, and a waker whether it is
 //! at home. Invariants: set while a loop runs and restored by a guard; a future of
 //! ours polled anywhere else gets an error, never a hang. asyncio's counterpart:
 //! `_set_running_loop`.
@@ -23,6 +23,8 @@ thread_local! {
     static NUMBER: Cell<u64> = const { Cell::new(0) };
     static AGENDA: Shared<Option<Rc<Agenda>>> = const { Shared::new(None) };
     static BUDGET: Cell<u32> = const { Cell::new(0) };
+    /// The answers to a question that is being asked.
+    static ANSWERS: Shared<Option<Vec<String>>> = const { Shared::new(None) };
 }
 
 /// Nothing of an event loop runs on this thread, or another loop than the one concerned does.
@@ -120,10 +122,11 @@ pub(crate) fn at_home(number: u64) -> Result<(), NoRunningLoop> {
 ///
 /// Two things that every leaf owes: an error where its loop does not run, and giving way once
 /// the step has completed its share of awaits, so that a task whose awaits are always ready
-/// starves nobody.
+/// starves nobody. And a third: `waits_for` says what it is about, to whoever [`ask`]s.
 pub(crate) fn poll_leaf<T>(
     number: u64,
     cx: &mut Context<'_>,
+    waits_for: impl FnOnce() -> String,
     poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
 ) -> Poll<Result<T, NoRunningLoop>> {
     if let Err(error) = at_home(number) {
@@ -131,7 +134,9 @@ pub(crate) fn poll_leaf<T>(
     }
     let budget = BUDGET.get();
     if budget == 0 {
-        cx.waker().wake_by_ref();
+        if !answer(waits_for) {
+            cx.waker().wake_by_ref();
+        }
         return Poll::Pending;
     }
     let polled = poll(cx);
@@ -139,6 +144,29 @@ pub(crate) fn poll_leaf<T>(
         BUDGET.set(BUDGET.get().saturating_sub(1));
     }
     polled.map(Ok)
+}
+
+/// What the leaf futures that `f` polls wait for. None of them gets on: it is as if the step had
+/// no budget left. To be called within a step.
+pub(crate) fn ask(f: impl FnOnce()) -> Vec<String> {
+    ANSWERS.with(|answers| answers.with(|answers| *answers = Some(Vec::new())));
+    let budget = BUDGET.replace(0);
+    f();
+    BUDGET.set(budget);
+    ANSWERS
+        .with(|answers| answers.with(Option::take))
+        .unwrap_or_default()
+}
+
+/// False if nobody asks.
+#[cold]
+fn answer(waits_for: impl FnOnce() -> String) -> bool {
+    let is_asked = ANSWERS.with(|answers| answers.with(|answers| answers.is_some()));
+    if is_asked {
+        let said = waits_for();
+        ANSWERS.with(|answers| answers.with(|answers| answers.get_or_insert_default().push(said)));
+    }
+    is_asked
 }
 
 const AWAITS_PER_STEP: u32 = 128;

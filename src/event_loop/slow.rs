@@ -183,7 +183,7 @@ impl LoopHandle {
         }
     }
 
-    fn name_of(&self, id: TaskId) -> &'static str {
+    pub(super) fn name_of(&self, id: TaskId) -> &'static str {
         let tasks = &self.inner.tasks;
         let Some(job) = tasks.take(id.0) else {
             return "that is over";
@@ -203,6 +203,6 @@ impl LoopHandle {
 }
 
 /// The function that a closure or an async block stands in.
-fn function(type_name: &str) -> &str {
+pub(super) fn function(type_name: &str) -> &str {
     type_name.trim_end_matches("::{{closure}}")
 }

@@ -347,15 +347,18 @@ impl StreamReader {
     ) -> impl Future<Output = Result<T, E>> {
         let state = &*self.state;
         poll_fn(move |cx| {
-            let polled = running::poll_leaf(state.loop_number(), cx, |cx| {
-                match state.apply(wanted, &mut rule) {
+            let polled = running::poll_leaf(
+                state.loop_number(),
+                cx,
+                || state.waits_for(),
+                |cx| match state.apply(wanted, &mut rule) {
                     Some(answer) => Poll::Ready(answer),
                     None => {
                         state.wait_for_data(cx.waker());
                         Poll::Pending
                     }
-                }
-            });
+                },
+            );
             polled.map(|polled| polled.unwrap_or_else(|error| Err(E::from(error.into()))))
         })
     }

@@ -80,6 +80,14 @@ impl StreamState {
         })
     }
 
+    /// What a read waits for.
+    pub(crate) fn waits_for(&self) -> String {
+        self.input.with(|input| match &input.transport {
+            Some(transport) => format!("bytes from {}", transport.core().peer_name()),
+            None => "bytes that somebody feeds".to_owned(),
+        })
+    }
+
     // Feeding.
 
     pub(crate) fn feed_data(&self, data: &[u8]) -> Result<(), FeedError> {

@@ -107,13 +107,18 @@ impl StreamWriter {
         let mut waiting = None;
         let mut yielded = false;
         poll_fn(move |cx| {
-            let polled = running::poll_leaf(self.loop_number(), cx, |cx| {
-                if self.transport.core().is_calm() && !self.state.has_exception() {
-                    return Poll::Ready(Ok(()));
-                }
-                let waiting = waiting.get_or_insert_with(|| Waiting::on(self.state.drains()));
-                self.poll_drain(cx, waiting, &mut yielded)
-            });
+            let polled = running::poll_leaf(
+                self.loop_number(),
+                cx,
+                || self.waits_for("room for bytes to"),
+                |cx| {
+                    if self.transport.core().is_calm() && !self.state.has_exception() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let waiting = waiting.get_or_insert_with(|| Waiting::on(self.state.drains()));
+                    self.poll_drain(cx, waiting, &mut yielded)
+                },
+            );
             polled.map(|polled| polled?)
         })
     }
@@ -155,10 +160,13 @@ impl StreamWriter {
     pub async fn wait_closed(&self) -> io::Result<()> {
         let mut waiting = Waiting::on(self.state.closes());
         poll_fn(|cx| {
-            running::poll_leaf(self.loop_number(), cx, |cx| match self.state.closed() {
-                Some(Ok(())) => Poll::Ready(Ok(())),
-                Some(Err(error)) => Poll::Ready(Err(again(&error))),
-                None => waiting.wait(cx),
+            let waits_for = || self.waits_for("the end of the connection to");
+            running::poll_leaf(self.loop_number(), cx, waits_for, |cx| {
+                match self.state.closed() {
+                    Some(Ok(())) => Poll::Ready(Ok(())),
+                    Some(Err(error)) => Poll::Ready(Err(again(&error))),
+                    None => waiting.wait(cx),
+                }
             })
         })
         .await?
@@ -257,6 +265,10 @@ impl StreamWriter {
     pub(crate) fn change_transport(&mut self, transport: Transport) {
         self.state.change_transport(transport.clone());
         self.transport = transport;
+    }
+
+    fn waits_for(&self, what: &str) -> String {
+        format!("{what} {}", self.transport.core().peer_name())
     }
 
     fn loop_number(&self) -> u64 {

@@ -29,9 +29,7 @@ pub(crate) use self::mio::{
     MioDriver, Started, bind_tcp, family_and_type, is_connected, is_nonblocking, send_file,
     send_to, start_to_connect,
 };
-pub(crate) use self::pool::Job;
-#[cfg(test)]
-pub(crate) use self::pool::Refused;
+pub(crate) use self::pool::{Job, Refused, run_elsewhere};
 pub(crate) use self::readiness::Readiness;
 pub use self::resolver::{
     AddrInfo, Family, Proto, Query, Resolver, ResolverFuture, Service, SocketType, netdb,

@@ -158,6 +158,16 @@ impl Shared {
     }
 }
 
+/// Runs `job` on a thread of its own and waits for it. Without a thread it is dropped, which tells
+/// whoever waits for its outcome.
+pub(crate) fn run_elsewhere(job: Job) {
+    let thread = thread::Builder::new().name(String::from(THREAD_NAME));
+    if let Ok(thread) = thread.spawn(move || quietly(job)) {
+        // It cannot panic: see `quietly`.
+        let _ = thread.join();
+    }
+}
+
 /// A panic ends here: whoever waits for the job's outcome was told by what is in the job.
 fn quietly(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {

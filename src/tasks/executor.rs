@@ -131,8 +131,12 @@ impl LoopHandle {
         let services = self.services();
         services.shut_down.set(true);
         let number = self.number();
-        let done =
-            poll_fn(|cx| running::poll_leaf(number, cx, |cx| services.jobs.poll_done(cx.waker())));
+        let done = poll_fn(|cx| {
+            let waits_for = || "the last job of the executor".to_owned();
+            running::poll_leaf(number, cx, waits_for, |cx| {
+                services.jobs.poll_done(cx.waker())
+            })
+        });
         let Some(limit) = timeout_ else {
             return Ok(done.await?);
         };
@@ -172,7 +176,12 @@ impl<T> Future for RunInExecutor<T> {
     type Output = Result<T, ExecutorError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = running::poll_leaf(self.loop_number, cx, |cx| self.reply.poll(cx.waker()));
+        let polled = running::poll_leaf(
+            self.loop_number,
+            cx,
+            || "a job of the executor".to_owned(),
+            |cx| self.reply.poll(cx.waker()),
+        );
         polled.map(|polled| polled?)
     }
 }

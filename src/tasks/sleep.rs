@@ -78,7 +78,7 @@ impl Future for Sleep {
         if waited || polled.is_pending() {
             return polled;
         }
-        running::poll_leaf(number, cx, |_| polled).map(|polled| polled?)
+        running::poll_leaf(number, cx, || "a time".to_owned(), |_| polled).map(|polled| polled?)
     }
 }
 

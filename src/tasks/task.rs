@@ -141,7 +141,8 @@ impl<T> Future for Task<T> {
     /// If polled again after it gave its result.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let polled = running::poll_leaf(this.handle.number(), cx, |cx| {
+        let waits_for = || "another task".to_owned();
+        let polled = running::poll_leaf(this.handle.number(), cx, waits_for, |cx| {
             let outcome = this.shared.outcome.with(|outcome| match outcome {
                 Outcome::Pending => None,
                 _ => Some(std::mem::replace(outcome, Outcome::Taken)),

@@ -4,6 +4,7 @@
 //! set once; every one who waits gets a copy, any number of times. asyncio's counterpart:
 //! `asyncio.Future`, under another name, since it differs from Rust's `Future`.
 
+use std::any::type_name;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -109,7 +110,8 @@ impl<T: Clone> Future for Waiter<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let polled = running::poll_leaf(this.loop_number, cx, |cx| {
+        let waits_for = || format!("a Waiter<{}>", type_name::<T>());
+        let polled = running::poll_leaf(this.loop_number, cx, waits_for, |cx| {
             let outcome = this.shared.state.with(|state| match state {
                 State::Pending => None,
                 State::Cancelled => Some(Err(TaskError::Cancelled)),

@@ -75,7 +75,11 @@ impl Loan {
     ) -> io::Result<T> {
         let core = self.transport.core();
         let number = core.handle().number();
-        poll_fn(|cx| running::poll_leaf(number, cx, |cx| poll(core, cx))).await?
+        poll_fn(|cx| {
+            let waits_for = || format!("room to send a file to {}", core.peer_name());
+            running::poll_leaf(number, cx, waits_for, |cx| poll(core, cx))
+        })
+        .await?
     }
 }
 

@@ -1,0 +1,132 @@
+//! What goes wrong on a simulated network.
+//!
+//! Owns: the faults that befall a [`World`]'s connections. Why: a fault is planned when a connection
+//! is made, and comes when its owner thinks of something else. Invariants: every fault is one that a
+//! real network knows; what nobody hears is given up by its sender in the end. asyncio's counterpart:
+//! none.
+
+use std::time::Duration;
+
+use crate::testing::ids::{HostId, SocketId};
+use crate::testing::socket::{Life, Socket};
+use crate::testing::world::{Happening, Held, World, pair};
+
+impl World {
+    /// What is to befall a connection, if anything is.
+    pub(super) fn plan_faults(&mut self, id: SocketId, one: HostId, other: HostId) {
+        let link = self.link(one, other).clone();
+        type Fault = fn(SocketId) -> Happening;
+        let faults: [(f64, Fault); 3] = [
+            (link.resets, Happening::Reset),
+            (link.half_closes, Happening::EndEarly),
+            (link.silences, Happening::FallSilent),
+        ];
+        for (probability, fault) in faults {
+            if self.random.chance(probability) {
+                let victim = match self.sockets.get(&id).and_then(|socket| socket.peer) {
+                    Some(peer) if self.random.chance(0.5) => peer,
+                    _ => id,
+                };
+                let delay = self.random.duration(Duration::ZERO..=FAULTS_WITHIN);
+                self.schedule_in(delay, fault(victim));
+            }
+        }
+        if one != other && self.random.chance(link.partitions) {
+            let delay = self.random.duration(Duration::ZERO..=FAULTS_WITHIN);
+            let length = self.random.duration(Duration::ZERO..=LONGEST_PARTITION);
+            self.schedule_in(delay, Happening::Part(one, other));
+            self.schedule_in(delay + length, Happening::Heal(one, other));
+        }
+    }
+
+    pub(super) fn reset_connection(&mut self, id: SocketId) {
+        let peer = self.sockets.get(&id).and_then(|socket| socket.peer);
+        for end in [Some(id), peer].into_iter().flatten() {
+            self.break_off(end, libc::ECONNRESET);
+        }
+    }
+
+    pub(super) fn reset_connections(&mut self, one: HostId, other: HostId) {
+        let host = |id| self.sockets.get(&id).map(|socket: &Socket| socket.host);
+        let here = self.sockets.iter().filter(|(_, socket)| {
+            let there = socket.peer.and_then(host);
+            there.is_some_and(|there| pair(socket.host, there) == pair(one, other))
+        });
+        let ids: Vec<SocketId> = here.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.break_off(id, libc::ECONNRESET);
+        }
+    }
+
+    pub(super) fn end_early(&mut self, id: SocketId) {
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            if socket.life == Life::Open && !std::mem::replace(&mut socket.ended, true) {
+                self.tally.early_ends += 1;
+                self.tell(id);
+            }
+        }
+    }
+
+    pub(super) fn fall_silent(&mut self, id: SocketId) {
+        let peer = self.sockets.get(&id).and_then(|socket| socket.peer);
+        for end in [Some(id), peer].into_iter().flatten() {
+            if let Some(socket) = self.sockets.get_mut(&end) {
+                socket.silent = true;
+            }
+        }
+    }
+
+    pub(super) fn part(&mut self, one: HostId, other: HostId) {
+        self.partitions.entry(pair(one, other)).or_default().depth += 1;
+        self.note("part", one.0 as u64, other.0 as u64);
+    }
+
+    /// One reason for the partition is gone. What was held arrives, in its order, if it was the last.
+    pub(super) fn heal(&mut self, one: HostId, other: HostId) {
+        let pair = pair(one, other);
+        let Some(partition) = self.partitions.get_mut(&pair) else {
+            return;
+        };
+        partition.depth -= 1;
+        if partition.depth > 0 {
+            return;
+        }
+        let held = self
+            .partitions
+            .remove(&pair)
+            .map(|partition| partition.held);
+        self.note("heal", one.0 as u64, other.0 as u64);
+        for Held { from, to, packet } in held.unwrap_or_default() {
+            if let Some(socket) = self.sockets.get_mut(&from) {
+                socket.unheard -= 1;
+            }
+            self.arrive(from, to, packet);
+        }
+    }
+
+    /// A packet has not arrived: the sender tries for a while, and gives up.
+    pub(super) fn wait_to_be_heard(&mut self, from: SocketId) {
+        if let Some(socket) = self.sockets.get_mut(&from) {
+            socket.unheard += 1;
+            if socket.unheard == 1 {
+                self.schedule_in(SEND_TIMEOUT, Happening::GiveUpSending(from));
+            }
+        }
+    }
+
+    pub(super) fn give_up_sending(&mut self, id: SocketId) {
+        if self
+            .sockets
+            .get(&id)
+            .is_some_and(|socket| socket.unheard > 0)
+        {
+            self.break_off(id, libc::ETIMEDOUT);
+        }
+    }
+}
+
+/// A planned fault comes within so much time.
+const FAULTS_WITHIN: Duration = Duration::from_secs(2);
+const LONGEST_PARTITION: Duration = Duration::from_secs(10);
+/// Linux gives what it has sent up after about so long.
+const SEND_TIMEOUT: Duration = Duration::from_secs(924);

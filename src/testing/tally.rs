@@ -1,0 +1,58 @@
+//! What a simulation has seen.
+//!
+//! Owns: [`Tally`]. Why: a storm that nobody noticed has tested nothing, so what went wrong is
+//! counted where one side learns of it. Invariants: a fault counts when its effect was observed.
+//! asyncio's counterpart: none.
+
+/// What has happened in a [`Simulation`](crate::testing::Simulation). A fault is counted when one
+/// side has observed its effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Connections that were made.
+    pub connections: u64,
+    /// Bytes that a read has given.
+    pub bytes: u64,
+    /// Events that polls gave.
+    pub events: u64,
+    /// Reads that got less than there was.
+    pub short_reads: u64,
+    /// Writes that took less than there was room for.
+    pub short_writes: u64,
+    /// Events without a reason.
+    pub spurious_events: u64,
+    /// Calls that reported a reset.
+    pub resets: u64,
+    /// Directions that ended though nobody ended them.
+    pub early_ends: u64,
+    /// Calls that reported a refused connect.
+    pub refusals: u64,
+    /// Calls that reported that nobody has answered for too long.
+    pub timeouts: u64,
+    /// Packets that were held up by a partition.
+    pub held_packets: u64,
+    /// Accepts, connects and binds that failed for want of a descriptor, and accepted connections
+    /// that were gone.
+    pub accept_failures: u64,
+    /// Lookups that failed.
+    pub lookup_failures: u64,
+    /// Clocks that have jumped.
+    pub clock_jumps: u64,
+}
+
+impl Tally {
+    /// All faults together.
+    pub fn faults(&self) -> u64 {
+        self.short_reads
+            + self.short_writes
+            + self.spurious_events
+            + self.resets
+            + self.early_ends
+            + self.refusals
+            + self.timeouts
+            + self.held_packets
+            + self.accept_failures
+            + self.lookup_failures
+            + self.clock_jumps
+    }
+}

@@ -1,0 +1,296 @@
+//! What travels between simulated hosts, and what their sockets make of it.
+//!
+//! Owns: the rules by which a [`World`]'s packets travel, and its sockets are read, written and
+//! closed. Why: what TCP promises, and what it does not, is what a program on it has to live with.
+//! Invariants: the packets of one direction of a connection arrive in their order, each once, unless
+//! a fault says otherwise; whoever found no room, or got a part only, is told when there is more, as
+//! an edge-triggered poller does. asyncio's counterpart: none.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use crate::sys::Address;
+use crate::testing::conditions::Conditions;
+use crate::testing::ids::{HostId, SocketId};
+use crate::testing::packet::Packet;
+use crate::testing::socket::{Life, Socket};
+use crate::testing::world::{Happening, Held, World, pair};
+
+impl World {
+    // Bytes.
+
+    /// Takes at most `size` bytes; none is the end.
+    pub(super) fn read(&mut self, id: SocketId, size: usize) -> io::Result<Vec<u8>> {
+        let short = self.with_link(id, |link| link.short_reads);
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return Ok(Vec::new());
+        };
+        let there = socket.received.len();
+        if there == 0 {
+            self.observe_error(id)?;
+            let socket = &self.sockets[&id];
+            return match socket.ended || socket.life == Life::Broken {
+                true => Ok(Vec::new()),
+                false => Err(io::ErrorKind::WouldBlock.into()),
+            };
+        }
+        let mut count = there.min(size);
+        if count > 1 && self.random.chance(short) {
+            count = self.random.within(1..=count - 1);
+            self.tally.short_reads += 1;
+            // As if the rest had come a moment later.
+            self.tell(id);
+        }
+        let socket = self.sockets.get_mut(&id);
+        let bytes: Vec<u8> =
+            socket.map_or_else(Vec::new, |socket| socket.received.drain(..count).collect());
+        self.tally.bytes += bytes.len() as u64;
+        self.note("read", id.0, bytes.len() as u64);
+        self.note_bytes(&bytes);
+        self.send(id, Packet::Room(count));
+        Ok(bytes)
+    }
+
+    /// Takes as many of these bytes as there is room for.
+    pub(super) fn write(&mut self, id: SocketId, bytes: &[u8]) -> io::Result<usize> {
+        self.observe_error(id)?;
+        let (short, splits) = self.with_link(id, |link| (link.short_writes, link.splits));
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return Err(io::Error::from_raw_os_error(libc::EPIPE));
+        };
+        if socket.finished || socket.life == Life::Broken {
+            return Err(io::Error::from_raw_os_error(libc::EPIPE));
+        }
+        let mut count = bytes.len().min(socket.room);
+        if count == 0 {
+            socket.blocked = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        socket.blocked = count < bytes.len();
+        if count > 1 && self.random.chance(short) {
+            count = self.random.within(1..=count - 1);
+            self.tally.short_writes += 1;
+            // As if there had been no room for more, and now there is.
+            self.tell(id);
+        }
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.room -= count;
+        }
+        let mut rest = &bytes[..count];
+        while !rest.is_empty() {
+            let cut = match self.random.chance(splits) {
+                true => self.random.within(1..=rest.len()),
+                false => rest.len(),
+            };
+            let (piece, behind) = rest.split_at(cut);
+            self.send(id, Packet::Bytes(piece.to_vec()));
+            rest = behind;
+        }
+        Ok(count)
+    }
+
+    /// Sends no more.
+    pub(super) fn finish(&mut self, id: SocketId) -> io::Result<()> {
+        match self.sockets.get_mut(&id) {
+            Some(socket) if socket.life == Life::Open => {
+                if !std::mem::replace(&mut socket.finished, true) {
+                    self.send(id, Packet::End);
+                }
+                Ok(())
+            }
+            _ => Err(io::Error::from_raw_os_error(libc::ENOTCONN)),
+        }
+    }
+
+    pub(super) fn finish_connect(&mut self, id: SocketId) -> io::Result<Option<Address>> {
+        self.observe_error(id)?;
+        Ok(match self.sockets.get(&id) {
+            Some(socket) if socket.life == Life::Open => Some(socket.remote.clone()),
+            _ => None,
+        })
+    }
+
+    /// Tells the error that waits to be told, and counts it.
+    pub(super) fn observe_error(&mut self, id: SocketId) -> io::Result<()> {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return Ok(());
+        };
+        let outcome = socket.take_error();
+        match outcome.as_ref().map_err(io::Error::raw_os_error) {
+            Err(Some(libc::ECONNREFUSED)) => self.tally.refusals += 1,
+            Err(Some(libc::ETIMEDOUT)) => self.tally.timeouts += 1,
+            Err(_) => self.tally.resets += 1,
+            Ok(()) => {}
+        }
+        outcome
+    }
+
+    /// Its owner has closed it. What is under way still arrives, unless something unread is thrown
+    /// away: then the other end is told so.
+    pub(super) fn close(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        let (host, life) = (socket.host, socket.life);
+        if let Some(source) = socket.source.take() {
+            self.forget_source(host, source);
+        }
+        self.give_descriptor(host);
+        self.note("close", id.0, 0);
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        if life == Life::Open {
+            let last = match (socket.received.is_empty(), socket.finished) {
+                (false, _) => Some(Packet::Reset),
+                (true, false) => Some(Packet::End),
+                (true, true) => None,
+            };
+            if let Some(last) = last {
+                self.send(id, last);
+            }
+        }
+        self.bury(id);
+    }
+
+    /// Nobody owns it any more. It stays as long as the other end may send something, since that
+    /// has to be answered.
+    pub(super) fn bury(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        let life = std::mem::replace(&mut socket.life, Life::Closed);
+        socket.received = VecDeque::new();
+        let peer = socket.peer;
+        let other = peer
+            .and_then(|peer| self.sockets.get(&peer))
+            .map(|peer| peer.life);
+        match (life, other) {
+            (Life::Open, Some(Life::Open | Life::Connecting)) => {}
+            (_, Some(Life::Closed)) => {
+                self.sockets.remove(&id);
+                peer.and_then(|peer| self.sockets.remove(&peer));
+            }
+            _ => drop(self.sockets.remove(&id)),
+        }
+    }
+
+    fn with_link<R: Default>(&self, id: SocketId, f: impl FnOnce(&Conditions) -> R) -> R {
+        let Some(socket) = self.sockets.get(&id) else {
+            return R::default();
+        };
+        let peer = socket.peer.and_then(|peer| self.sockets.get(&peer));
+        f(self.link(
+            socket.host,
+            peer.map(|peer| peer.host).unwrap_or(socket.host),
+        ))
+    }
+
+    // What travels.
+
+    /// Puts a packet on its way to the other end.
+    pub(super) fn send(&mut self, from: SocketId, packet: Packet) {
+        let Some(socket) = self.sockets.get(&from) else {
+            return;
+        };
+        let Some(to) = socket.peer else {
+            return;
+        };
+        let (host, last_arrival) = (socket.host, socket.last_arrival);
+        let there = self
+            .sockets
+            .get(&to)
+            .map(|socket| socket.host)
+            .unwrap_or(host);
+        let bandwidth = self.link(host, there).bandwidth;
+        let takes = bandwidth.map_or(Duration::ZERO, |bytes| {
+            Duration::from_nanos((packet.size() as u64).saturating_mul(1_000_000_000) / bytes)
+        });
+        let arrival = self.now + self.delay(host, there);
+        let arrival = arrival.max(last_arrival) + takes;
+        if let Some(socket) = self.sockets.get_mut(&from) {
+            socket.last_arrival = arrival;
+        }
+        self.schedule(arrival, Happening::Arrive { from, to, packet });
+    }
+
+    pub(super) fn delay(&mut self, one: HostId, other: HostId) -> Duration {
+        let latency = self.link(one, other).latency.clone();
+        self.random.duration(latency)
+    }
+
+    pub(super) fn arrive(&mut self, from: SocketId, to: SocketId, packet: Packet) {
+        let host = |world: &Self, id| world.sockets.get(&id).map(|socket: &Socket| socket.host);
+        let (sender, receiver) = (host(self, from), host(self, to));
+        if self.sockets.get(&to).is_some_and(|socket| socket.silent) {
+            return self.wait_to_be_heard(from);
+        }
+        if let (Some(sender), Some(receiver)) = (sender, receiver) {
+            if let Some(partition) = self.partitions.get_mut(&pair(sender, receiver)) {
+                partition.held.push_back(Held { from, to, packet });
+                self.tally.held_packets += 1;
+                return self.wait_to_be_heard(from);
+            }
+        }
+        self.note(packet.kind(), to.0, packet.size() as u64);
+        let Some(socket) = self.sockets.get_mut(&to) else {
+            // Whoever was connecting has gone, and the other end does not know.
+            if matches!(packet, Packet::Bytes(_) | Packet::Welcome) {
+                self.break_off(from, libc::ECONNRESET);
+            }
+            return;
+        };
+        match (socket.life, packet) {
+            (Life::Connecting, Packet::Welcome) => {
+                let (here, peer) = (socket.host, socket.peer);
+                let there = peer.and_then(|peer| host(self, peer)).unwrap_or(here);
+                let buffer = self.link(here, there).buffer;
+                if let Some(socket) = self.sockets.get_mut(&to) {
+                    socket.life = Life::Open;
+                    socket.room = buffer;
+                }
+                self.tell(to);
+            }
+            (Life::Connecting, Packet::Reset) => self.break_off(to, libc::ECONNREFUSED),
+            (Life::Open, Packet::Bytes(bytes)) if !socket.ended => {
+                socket.received.extend(bytes);
+                self.tell(to);
+            }
+            (Life::Open | Life::Broken | Life::Closed, Packet::Bytes(_)) => {
+                self.send(to, Packet::Reset);
+            }
+            (Life::Open, Packet::End) => {
+                socket.ended = true;
+                self.tell(to);
+            }
+            (Life::Open, Packet::Reset) => {
+                let code = if socket.ended {
+                    libc::EPIPE
+                } else {
+                    libc::ECONNRESET
+                };
+                self.break_off(to, code);
+            }
+            (Life::Open, Packet::Room(size)) => {
+                socket.room += size;
+                if std::mem::take(&mut socket.blocked) {
+                    self.tell(to);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection is no more, as far as this end is concerned.
+    pub(super) fn break_off(&mut self, id: SocketId, code: i32) {
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            if matches!(socket.life, Life::Connecting | Life::Open) {
+                socket.life = Life::Broken;
+                socket.error = Some(code);
+                self.note("broken", id.0, code as u64);
+                self.tell(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The simulated world, as its users see it.
+
+mod world;

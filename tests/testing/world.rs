@@ -1,0 +1,164 @@
+//! Hosts, names, time and seeds.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use evloop::testing::{Conditions, Host, Simulation, SimulationError, explore};
+use evloop::{
+    StreamReader, StreamWriter, get_running_loop, open_connection, sleep, start_server, timeout,
+};
+
+async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
+    loop {
+        let data = reader.read(1000).await?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        writer.write(&data);
+        writer.drain().await?;
+    }
+}
+
+/// Has a host serve echo on port 7, and waits until it does.
+fn serve_echo(simulation: &mut Simulation, host: &Host) -> io::Result<()> {
+    let name = host.name();
+    let server = simulation.run_until_complete(host, start_server(echo, (name.as_str(), 7)))??;
+    drop(server);
+    Ok(())
+}
+
+async fn exchange(name: &str, message: Vec<u8>) -> io::Result<Vec<u8>> {
+    let (mut reader, writer) = open_connection((name, 7)).await?;
+    writer.write(&message);
+    writer.write_eof()?;
+    let answer = reader.read_to_end(None).await?;
+    writer.close();
+    writer.wait_closed().await?;
+    Ok(answer)
+}
+
+#[test]
+fn a_program_of_two_hosts_runs_as_it_is() -> io::Result<()> {
+    let mut simulation = Simulation::new(1);
+    let (server, client) = (simulation.host("server"), simulation.host("client"));
+    serve_echo(&mut simulation, &server)?;
+    let message = simulation.random().bytes(300_000);
+    let answer = simulation.run_until_complete(&client, exchange("server", message.clone()))??;
+    assert!(answer == message);
+    assert_eq!(simulation.tally().connections, 1);
+    assert_eq!(simulation.tally().faults(), 0);
+    Ok(())
+}
+
+#[test]
+fn an_hour_takes_no_time_and_is_an_hour() -> io::Result<()> {
+    let mut simulation = Simulation::new(1);
+    simulation.set_time_limit(Duration::from_secs(10_000));
+    let host = simulation.host("only");
+    let took = simulation.run_until_complete(&host, async {
+        let handle = get_running_loop().unwrap();
+        let begin = handle.time();
+        sleep(Duration::from_secs(3600)).await.unwrap();
+        handle.time() - begin
+    })?;
+    assert!(
+        took >= Duration::from_secs(3600) && took < Duration::from_secs(3601),
+        "{took:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn rough_weather_loses_nothing() {
+    explore(0..100, |simulation| {
+        simulation.network().set_conditions(Conditions::rough())?;
+        let (server, client) = (simulation.host("server"), simulation.host("client"));
+        serve_echo(simulation, &server)?;
+        let size = simulation.random().within(0..=50_000);
+        let message = simulation.random().bytes(size);
+        let answer =
+            simulation.run_until_complete(&client, exchange("server", message.clone()))??;
+        assert!(
+            answer == message,
+            "{} bytes came back of {size}",
+            answer.len()
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_and_another_is_not() -> io::Result<()> {
+    let run = |seed| {
+        let mut simulation = Simulation::new(seed);
+        simulation.network().set_conditions(Conditions::storm())?;
+        let (server, client) = (simulation.host("server"), simulation.host("client"));
+        serve_echo(&mut simulation, &server)?;
+        let outcomes = Rc::new(RefCell::new(Vec::new()));
+        for number in 0..5_u8 {
+            let outcomes = Rc::clone(&outcomes);
+            drop(client.create_task(async move {
+                let limit = Duration::from_secs(300);
+                let outcome = timeout(limit, exchange("server", vec![number; 5000])).await;
+                outcomes.borrow_mut().push(format!("{number} {outcome:?}"));
+            }));
+        }
+        let done = Rc::clone(&outcomes);
+        simulation.run_until_complete(&client, async move {
+            while done.borrow().len() < 5 {
+                sleep(Duration::from_secs(1)).await.unwrap();
+            }
+        })?;
+        let outcomes = outcomes.borrow().join("\n");
+        io::Result::Ok((simulation.fingerprint(), simulation.tally(), outcomes))
+    };
+    for seed in 0..20 {
+        assert_eq!(run(seed)?, run(seed)?);
+    }
+    assert_ne!(run(1)?.0, run(2)?.0);
+    Ok(())
+}
+
+#[test]
+fn a_deadlock_names_who_waits_for_what() {
+    let mut simulation = Simulation::new(1);
+    let (server, client) = (simulation.host("server"), simulation.host("client"));
+    serve_echo(&mut simulation, &server).unwrap();
+    let outcome = simulation.run_until_complete(&client, async {
+        let (mut reader, _writer) = open_connection(("server", 7)).await.unwrap();
+        reader.readline().await.unwrap()
+    });
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, SimulationError::Deadlock(_)));
+    let text = error.to_string();
+    assert!(
+        text.contains("client: the future of run_until_complete waits for bytes from [fd00::1]:7"),
+        "{text}"
+    );
+    assert!(
+        text.contains("server: task") && text.contains("waits for bytes from [fd00::2]:"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_wake_up_that_somebody_loses_is_told_from_a_deadlock() {
+    let mut simulation = Simulation::new(1);
+    let host = simulation.host("only");
+    let flag = Rc::new(Cell::new(false));
+    let set = Rc::clone(&flag);
+    host.call_later(Duration::from_secs(1), move || set.set(true));
+    let outcome = simulation.run_until_complete(
+        &host,
+        std::future::poll_fn(|_| match flag.get() {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }),
+    );
+    assert!(
+        matches!(outcome, Err(SimulationError::LostWakeUp { .. })),
+        "{outcome:?}"
+    );
+}
