@@ -1,3 +1,8 @@
 //! The simulated world, as its users see it.
 
+#[cfg(feature = "tls")]
+mod storms;
+#[cfg(feature = "tls")]
+mod support;
+mod tutorial;
 mod world;
