@@ -162,3 +162,150 @@ fn a_wake_up_that_somebody_loses_is_told_from_a_deadlock() {
         "{outcome:?}"
     );
 }
+
+#[test]
+fn a_panic_that_nobody_waits_for_ends_the_run() {
+    let mut simulation = Simulation::new(1);
+    let host = simulation.host("only");
+    drop(host.create_task(async { panic!("on purpose") }));
+    let outcome = simulation.run_until_complete(&host, sleep(Duration::from_secs(1)));
+    let error = outcome.unwrap_err();
+    assert!(matches!(&error, SimulationError::Panicked { host, .. } if host == "only"));
+    assert!(error.to_string().contains("on purpose"), "{error}");
+}
+
+#[test]
+fn who_never_pauses_and_who_never_ends_is_found() {
+    let mut simulation = Simulation::new(1);
+    let host = simulation.host("only");
+    let outcome = simulation.run_until_complete(&host, async {
+        loop {
+            sleep(Duration::ZERO).await.unwrap();
+        }
+    });
+    let outcome: Result<(), _> = outcome;
+    assert!(
+        matches!(outcome, Err(SimulationError::Livelock(_))),
+        "{outcome:?}"
+    );
+
+    let mut simulation = Simulation::new(1);
+    simulation.set_time_limit(Duration::from_secs(100));
+    let host = simulation.host("only");
+    let outcome = simulation.run_until_complete(&host, sleep(Duration::from_secs(101)));
+    assert!(
+        matches!(outcome, Err(SimulationError::TimeLimit(_))),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn functions_of_an_executor_run_elsewhere_and_take_time_of_the_simulation() -> io::Result<()> {
+    let mut simulation = Simulation::new(1);
+    let host = simulation.host("only");
+    let here = std::thread::current().id();
+    let (there, took) = simulation.run_until_complete(&host, async {
+        let begin = host.time();
+        let there = host
+            .run_in_executor(|| std::thread::current().id())
+            .await
+            .unwrap();
+        (there, host.time() - begin)
+    })?;
+    assert_ne!(here, there);
+    assert!(
+        took > Duration::ZERO && took < Duration::from_millis(10),
+        "{took:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_signal_reaches_who_handles_it_and_nobody_else() -> io::Result<()> {
+    let mut simulation = Simulation::new(1);
+    let (one, other) = (simulation.host("one"), simulation.host("other"));
+    let told = Rc::new(Cell::new(0));
+    let count = Rc::clone(&told);
+    one.add_signal_handler(evloop::signals::SIGTERM, move || count.set(count.get() + 1))?;
+    assert!(one.raise(evloop::signals::SIGTERM));
+    assert!(!other.raise(evloop::signals::SIGTERM));
+    simulation.run_until_complete(&one, sleep(Duration::from_secs(1)))??;
+    assert_eq!(told.get(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_clock_that_jumps_makes_its_own_timers_due_and_no_others() -> io::Result<()> {
+    let mut simulation = Simulation::new(1);
+    let (one, other) = (simulation.host("one"), simulation.host("other"));
+    let rang = Rc::new(RefCell::new(Vec::new()));
+    for host in [&one, &other] {
+        let (rang, name) = (Rc::clone(&rang), host.name());
+        host.call_later(Duration::from_secs(50), move || {
+            rang.borrow_mut().push(name)
+        });
+    }
+    one.jump_clock(Duration::from_secs(60));
+    simulation.run_until_complete(&other, sleep(Duration::from_secs(1)))??;
+    assert_eq!(*rang.borrow(), ["one"]);
+    simulation.run_until_complete(&other, sleep(Duration::from_secs(60)))??;
+    assert_eq!(*rang.borrow(), ["one", "other"]);
+    Ok(())
+}
+
+#[test]
+fn nothing_is_asked_of_the_real_world() -> io::Result<()> {
+    let mut simulation = Simulation::new(1);
+    let host = simulation.host("only");
+    let unknown =
+        simulation.run_until_complete(&host, open_connection(("elsewhere.example", 80)))?;
+    assert!(
+        unknown
+            .unwrap_err()
+            .to_string()
+            .contains("elsewhere.example")
+    );
+    // An address of nobody.
+    let nobody = simulation.run_until_complete(&host, open_connection(("192.0.2.1", 80)))?;
+    assert_eq!(
+        nobody.unwrap_err().kind(),
+        io::ErrorKind::NetworkUnreachable
+    );
+    let pair = std::os::unix::net::UnixStream::pair()?;
+    let watched = host.add_reader(&pair.0, || {});
+    let refused = io::Error::from(watched.unwrap_err());
+    assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+    Ok(())
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let mut simulation = Simulation::new(1);
+    let (one, other) = (simulation.host("one"), simulation.host("other"));
+    let network = simulation.network();
+    let refused = [
+        network.set_conditions(Conditions::new().resets(2.0)),
+        network.set_link(&one, &other, Conditions::new().buffer(0)),
+        network.partition(&one, &one),
+        one.add_signal_handler(0, || {}),
+    ];
+    for outcome in refused {
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}
+
+/// Numbers that the code decides and no machine does: they change with it, and only with it.
+#[test]
+fn a_seed_means_the_same_on_every_machine() -> io::Result<()> {
+    let mut simulation = Simulation::new(20);
+    simulation.network().set_conditions(Conditions::rough())?;
+    let (server, client) = (simulation.host("server"), simulation.host("client"));
+    serve_echo(&mut simulation, &server)?;
+    simulation.run_until_complete(&client, exchange("server", vec![7; 20_000]))??;
+    assert_eq!(
+        simulation.fingerprint(),
+        0,
+        "the run of seed 20 is another one than it was"
+    );
+    Ok(())
+}
