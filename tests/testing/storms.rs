@@ -23,6 +23,10 @@ enum Over {
 
 /// Several clients talk to an echo server at once. Afterwards nothing is left.
 fn crowd(simulation: &mut Simulation, over: Over, weather: Conditions) -> io::Result<Vec<Talk>> {
+    // Buffers of all sizes, on both sides of the seam: what is full and when differs.
+    let mut random = simulation.random();
+    let limit = random.within(64..=20_000);
+    let weather = weather.buffer(random.within(500..=50_000));
     simulation.network().set_conditions(weather)?;
     let server_host = simulation.host("server");
     let client_host = match over {
@@ -40,11 +44,13 @@ fn crowd(simulation: &mut Simulation, over: Over, weather: Conditions) -> io::Re
         match over {
             // A unix socket whose queue is full sends clients away; a TCP one lets them wait.
             Over::Unix => {
-                start_unix_server(echo, "/run/echo")
-                    .backlog(CROWD as u32)
-                    .await
+                let server = start_unix_server(echo, "/run/echo").limit(limit);
+                server.backlog(CROWD as u32).await
             }
-            Over::Tcp | Over::Tls => start_server(echo, ("server", 7)).ssl(tls).backlog(2).await,
+            Over::Tcp | Over::Tls => {
+                let server = start_server(echo, ("server", 7)).limit(limit);
+                server.ssl(tls).backlog(2).await
+            }
         }
     });
     // A storm may take the name away.
@@ -60,8 +66,8 @@ fn crowd(simulation: &mut Simulation, over: Over, weather: Conditions) -> io::Re
             let size = random.within(0..=30_000);
             let outcome = timeout(PATIENCE, async {
                 let streams = match over {
-                    Over::Tcp => open_connection(("server", 7)).await?,
-                    Over::Unix => open_unix_connection("/run/echo").await?,
+                    Over::Tcp => open_connection(("server", 7)).limit(limit).await?,
+                    Over::Unix => open_unix_connection("/run/echo").limit(limit).await?,
                     Over::Tls => {
                         let tls = TlsClientContext::builder()
                             .root_file(cert("ca.pem"))
@@ -194,6 +200,168 @@ fn a_shutdown_in_a_storm_ends_in_its_time() {
         assert!(took < 2 * limit + Duration::from_millis(100), "{took:?}");
         assert_eq!(report.survivors(ShutdownPhase::Abort).count(), 0);
         until_nothing_is_open(simulation, &server_host)
+    });
+}
+
+/// More clients come at once than a turn accepts: the rest has no edge of its own.
+#[test]
+fn a_burst_of_clients_is_served_to_the_last() {
+    explore(2500..2510, |simulation| {
+        let weather = Conditions::new().latency(Duration::ZERO..=Duration::ZERO);
+        simulation.network().set_conditions(weather)?;
+        let (server_host, client) = (simulation.host("server"), simulation.host("client"));
+        let listen = start_server(echo, ("10.0.0.1", 7)).backlog(1000);
+        let server = simulation.run_until_complete(&server_host, listen)??;
+        let served = Rc::new(Cell::new(0));
+        for _ in 0..200 {
+            let served = Rc::clone(&served);
+            drop(client.create_task(async move {
+                let (mut reader, writer) = open_connection(("10.0.0.1", 7)).await.unwrap();
+                writer.write(b"hello\n");
+                assert_eq!(reader.readline().await.unwrap(), b"hello\n");
+                served.set(served.get() + 1);
+            }));
+        }
+        simulation.run_until_complete(&client, async {
+            while served.get() < 200 {
+                sleep(Duration::from_secs(1)).await.unwrap();
+            }
+        })?;
+        server.close();
+        until_nothing_is_open(simulation, &server_host)
+    });
+}
+
+/// The other end sends, and resets: what it sent comes first, then the reset, however much of it is
+/// read at a time.
+#[test]
+fn what_came_before_a_reset_is_read_before_it() {
+    explore(2600..2660, |simulation| {
+        simulation
+            .network()
+            .set_conditions(Conditions::rough().buffer(100_000))?;
+        let (server_host, client) = (simulation.host("server"), simulation.host("client"));
+        let message = Rc::new(simulation.random().bytes(20_000));
+        let sent = Rc::clone(&message);
+        let spit = move |mut reader: StreamReader, writer: StreamWriter| {
+            let sent = Rc::clone(&sent);
+            async move {
+                writer.write(&sent[..]);
+                // All of it has left, and what this client says is thrown away unread.
+                writer
+                    .transport()
+                    .set_write_buffer_limits(Some(0), Some(0))?;
+                writer.drain().await?;
+                reader.readexactly(1).await?;
+                writer.transport().pause_reading();
+                sleep(Duration::from_secs(1)).await?;
+                writer.transport().abort();
+                io::Result::Ok(())
+            }
+        };
+        let server =
+            simulation.run_until_complete(&server_host, start_server(spit, ("server", 7)))??;
+        let mut random = simulation.random();
+        let (received, end) = simulation.run_until_complete(&client, async {
+            let (mut reader, writer) = open_connection(("server", 7)).limit(1000).await?;
+            writer.write(b"!");
+            sleep(Duration::from_millis(500)).await?;
+            writer.write(b"nobody reads this");
+            sleep(random.duration(Duration::ZERO..=Duration::from_secs(2))).await?;
+            let mut received = Vec::new();
+            loop {
+                match reader.read(random.within(1..=5000)).await {
+                    Ok(bytes) if bytes.is_empty() => break io::Result::Ok((received, None)),
+                    Ok(bytes) => received.extend(bytes),
+                    Err(error) => break Ok((received, Some(error.kind()))),
+                }
+            }
+        })??;
+        assert!(
+            received == *message,
+            "{} bytes of {}",
+            received.len(),
+            message.len()
+        );
+        assert_eq!(end, Some(io::ErrorKind::ConnectionReset));
+        server.close();
+        until_nothing_is_open(simulation, &server_host)
+    });
+}
+
+/// Several tasks write to one connection and wait for room and for its end: none is forgotten.
+#[test]
+fn all_who_wait_for_one_connection_are_woken() {
+    explore(2700..2730, |simulation| {
+        simulation.network().set_conditions(Conditions::rough())?;
+        let (server_host, client) = (simulation.host("server"), simulation.host("client"));
+        let server =
+            simulation.run_until_complete(&server_host, start_server(echo, ("server", 7)))??;
+        let done = Rc::new(Cell::new(0));
+        let count = Rc::clone(&done);
+        let received = simulation.run_until_complete(&client, async {
+            let (mut reader, writer) = open_connection(("server", 7)).await?;
+            let writer = Rc::new(writer);
+            for _ in 0..5 {
+                let (writer, done) = (Rc::clone(&writer), Rc::clone(&count));
+                drop(client.create_task(async move {
+                    for _ in 0..4 {
+                        writer.write(&[7; 30_000]);
+                        writer.drain().await.unwrap();
+                    }
+                    done.set(done.get() + 1);
+                    writer.wait_closed().await.unwrap();
+                    done.set(done.get() + 1);
+                }));
+            }
+            let received = reader.readexactly(5 * 4 * 30_000).await?;
+            writer.close();
+            writer.wait_closed().await?;
+            sleep(Duration::ZERO).await?;
+            io::Result::Ok(received.len())
+        })??;
+        assert_eq!((received, done.get()), (600_000, 10));
+        server.close();
+        until_nothing_is_open(simulation, &server_host)
+    });
+}
+
+/// Many times that end early and late: whoever takes one back takes no other's.
+#[test]
+fn times_that_are_taken_back_disturb_no_others() {
+    explore(2800..2840, |simulation| {
+        let host = simulation.host("only");
+        let mut random = simulation.random();
+        simulation.run_until_complete(&host, async {
+            let tasks: Vec<_> = (0..50)
+                .map(|_| {
+                    let mut random = random.fork();
+                    let here = host.clone();
+                    host.create_task(async move {
+                        for _ in 0..20 {
+                            let limit = random.duration(Duration::ZERO..=Duration::from_millis(50));
+                            let work = random.duration(Duration::ZERO..=Duration::from_millis(50));
+                            let kept = here.call_later(limit, || {});
+                            let begin = here.time();
+                            let outcome = timeout(limit, sleep(work)).await;
+                            let took = here.time() - begin;
+                            assert!(took >= limit.min(work), "{took:?}");
+                            assert!(
+                                took <= limit.min(work) + Duration::from_millis(5),
+                                "{took:?}"
+                            );
+                            assert!(outcome.is_ok() || work >= limit);
+                            // It may have gone off already: then there is nothing to take back.
+                            kept.cancel();
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        })?;
+        Ok(())
     });
 }
 

@@ -242,7 +242,7 @@ fn a_clock_that_jumps_makes_its_own_timers_due_and_no_others() -> io::Result<()>
     for host in [&one, &other] {
         let (rang, name) = (Rc::clone(&rang), host.name());
         host.call_later(Duration::from_secs(50), move || {
-            rang.borrow_mut().push(name)
+            rang.borrow_mut().push(name);
         });
     }
     one.jump_clock(Duration::from_secs(60));
@@ -273,8 +273,7 @@ fn nothing_is_asked_of_the_real_world() -> io::Result<()> {
     );
     let pair = std::os::unix::net::UnixStream::pair()?;
     let watched = host.add_reader(&pair.0, || {});
-    let refused = io::Error::from(watched.unwrap_err());
-    assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+    assert_eq!(watched.unwrap_err().kind(), io::ErrorKind::Unsupported);
     Ok(())
 }
 
