@@ -1,5 +1,6 @@
 //! The simulated world, as its users see it.
 
+mod seeds;
 #[cfg(feature = "tls")]
 mod storms;
 #[cfg(feature = "tls")]

@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use evloop::testing::{Conditions, Simulation, explore};
+use evloop::testing::{Conditions, Random, Simulation, explore};
 use evloop::{
     ShutdownPhase, StreamReader, StreamWriter, TlsClientContext, TlsServerContext,
     get_running_loop, open_connection, open_unix_connection, sleep, start_server,
@@ -199,6 +199,58 @@ fn a_shutdown_in_a_storm_ends_in_its_time() {
         })??;
         assert!(took < 2 * limit + Duration::from_millis(100), "{took:?}");
         assert_eq!(report.survivors(ShutdownPhase::Abort).count(), 0);
+        until_nothing_is_open(simulation, &server_host)
+    });
+}
+
+/// Questions and answers of all sizes, none of which is followed by an end: nothing but its own
+/// arrival tells that it is there.
+#[test]
+fn a_question_is_answered_without_an_end_behind_it() {
+    async fn send(random: &mut Random, writer: &StreamWriter) -> io::Result<Vec<u8>> {
+        let size = random.within(0..=60_000);
+        let bytes = random.bytes(size);
+        writer.write(&(size as u32).to_be_bytes());
+        writer.write(&bytes);
+        writer.drain().await?;
+        Ok(bytes)
+    }
+    async fn receive(reader: &mut StreamReader) -> io::Result<Vec<u8>> {
+        let size = reader.readexactly(4).await?;
+        let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]);
+        Ok(reader.readexactly(size as usize).await?)
+    }
+    explore(2400..2450, |simulation| {
+        let mut random = simulation.random();
+        let weather = match random.chance(0.5) {
+            true => Conditions::rough().buffer(random.within(1..=100_000)),
+            false => Conditions::new().buffer(100_000),
+        };
+        simulation.network().set_conditions(weather)?;
+        let (server_host, client) = (simulation.host("server"), simulation.host("client"));
+        let (mine, theirs) = (random.within(1..=30_000), random.within(1..=30_000));
+        let answer = |mut reader: StreamReader, writer: StreamWriter| async move {
+            loop {
+                let question = receive(&mut reader).await?;
+                sleep(Duration::from_millis(1)).await?;
+                writer.write(&(question.len() as u32).to_be_bytes());
+                writer.write(question);
+                writer.drain().await?;
+            }
+            #[expect(unreachable_code, reason = "it says what the block gives")]
+            io::Result::Ok(())
+        };
+        let listen = start_server(answer, ("server", 7)).limit(theirs);
+        let server = simulation.run_until_complete(&server_host, listen)??;
+        simulation.run_until_complete(&client, async {
+            let (mut reader, writer) = open_connection(("server", 7)).limit(mine).await?;
+            for _ in 0..10 {
+                let question = send(&mut random, &writer).await?;
+                assert!(receive(&mut reader).await? == question);
+            }
+            io::Result::Ok(())
+        })??;
+        server.close();
         until_nothing_is_open(simulation, &server_host)
     });
 }
