@@ -1,12 +1,14 @@
 //! How a simulation can fail.
 //!
-//! Owns: [`SimulationError`], [`Standstill`] and [`Waiting`]. Why: "it hangs" is no answer; who waits
+//! Owns: [`SimulationError`], and what [`Standstill`] says of who waits. Why: "it hangs" is no answer; who waits
 //! for what is. Invariants: none. asyncio's counterpart: none.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::time::Duration;
+
+use crate::sys::Address;
 
 /// Why a simulation has not come to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +48,26 @@ pub struct Standstill {
     pub after: Duration,
     /// Who waits for what.
     pub waiting: Vec<Waiting>,
+    /// The connections that there are.
+    pub sockets: Vec<OpenSocket>,
     /// Hosts that cannot reach each other, with the number of packets that wait for that to end.
     pub partitions: Vec<(String, String, usize)>,
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenSocket {
+    /// Its host.
+    pub host: String,
+    /// Its address.
+    pub local: Address,
+    /// The address of the other end.
+    pub remote: Address,
+    /// How many bytes have come that its owner has not read.
+    pub unread: usize,
+    /// Whether its owner has found no room to write, and waits for some.
+    pub blocked: bool,
 }
 
 /// A task that waits.
@@ -94,11 +114,34 @@ impl fmt::Display for Standstill {
         for waiting in &self.waiting {
             write!(f, "\n  {waiting}")?;
         }
+        for socket in &self.sockets {
+            write!(f, "\n  {socket}")?;
+        }
         for (one, other, packets) in &self.partitions {
             write!(
                 f,
                 "\n  {one} and {other} are parted, and {packets} packets wait for that to end"
             )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for OpenSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            local,
+            remote,
+            unread,
+            blocked,
+        } = self;
+        write!(
+            f,
+            "{host}: {local} is connected with {remote}, {unread} bytes unread"
+        )?;
+        if *blocked {
+            f.write_str(", no room to write")?;
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ mod traffic;
 mod world;
 
 pub use self::conditions::Conditions;
-pub use self::error::{SimulationError, Standstill, Waiting};
+pub use self::error::{OpenSocket, SimulationError, Standstill, Waiting};
 pub use self::host::Host;
 pub use self::network::Network;
 pub use self::random::Random;

@@ -4,10 +4,11 @@
 //! here and not taken from a library that may choose a better one. Invariants: no floating-point
 //! operation but exact ones; nothing is read from the system. asyncio's counterpart: none.
 
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// A source of numbers that follow from a seed: SplitMix64.
+/// A source of numbers that follow from a seed (SplitMix64), or from bytes.
 ///
 /// ```
 /// use evloop::testing::Random;
@@ -16,18 +17,38 @@ use std::time::Duration;
 /// assert_eq!(one.below(1000), other.below(1000));
 /// ```
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random {
+    state: u64,
+    /// What is used up first.
+    bytes: VecDeque<u8>,
+}
 
 impl Random {
     /// The numbers of this seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self {
+            state: seed,
+            bytes: VecDeque::new(),
+        }
+    }
+
+    /// Numbers that are made of these bytes, one of each, and when they are used up those of the
+    /// seed 0. For a fuzzer, which has bytes, and finds out what each of them does.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self {
+            state: 0,
+            bytes: bytes.iter().copied().collect(),
+        }
     }
 
     /// Any number.
     pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
+        if let Some(byte) = self.bytes.pop_front() {
+            // Each byte once in each byte of the number: from 0, the least, to the greatest.
+            return u64::from_ne_bytes([byte; 8]);
+        }
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
@@ -66,7 +87,7 @@ impl Random {
 
     /// Another source, whose numbers follow from this one's next.
     pub fn fork(&mut self) -> Self {
-        Self(self.next_u64())
+        Self::new(self.next_u64())
     }
 
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
@@ -104,6 +125,13 @@ mod tests {
         assert_eq!((random.below(0), random.below(1)), (0, 0));
         let times = (0..1000).filter(|_| random.chance(0.25)).count();
         assert!((150..350).contains(&times), "{times}");
+    }
+
+    #[test]
+    fn bytes_are_used_up_before_the_seed() {
+        let mut random = Random::from_bytes(&[0, 0x80, 0xff]);
+        assert_eq!([0; 3].map(|_| random.below(100)), [0, 50, 99]);
+        assert_eq!(random.next_u64(), Random::new(0).next_u64());
     }
 
     #[test]

@@ -11,8 +11,9 @@ use std::time::Duration;
 use crate::event_loop::LoopHandle;
 use crate::event_loop::cells::{Queue, Shared};
 use crate::sys::run_elsewhere;
-use crate::testing::error::{SimulationError, Standstill, Waiting};
+use crate::testing::error::{OpenSocket, SimulationError, Standstill, Waiting};
 use crate::testing::ids::HostId;
+use crate::testing::socket::Life;
 use crate::testing::world::World;
 
 /// One run of all loops.
@@ -129,10 +130,28 @@ impl Run {
         Standstill {
             after: self.world.with(|world| world.now),
             waiting,
+            sockets: self.sockets(),
             partitions: named
                 .map(|(one, other, held)| (self.name(one), self.name(other), held))
                 .collect(),
         }
+    }
+
+    fn sockets(&self) -> Vec<OpenSocket> {
+        self.world.with(|world| {
+            let open = world
+                .sockets
+                .values()
+                .filter(|socket| socket.life == Life::Open);
+            open.map(|socket| OpenSocket {
+                host: world.name(socket.host).to_owned(),
+                local: socket.local.clone(),
+                remote: socket.remote.clone(),
+                unread: socket.received.len(),
+                blocked: socket.blocked,
+            })
+            .collect()
+        })
     }
 
     fn root_of<'a>(&self, host: HostId, root: &'a mut dyn FnMut()) -> Option<&'a mut dyn FnMut()> {

@@ -73,14 +73,22 @@ impl Simulation {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
+            ..Self::with_random(Random::new(seed))
+        }
+    }
+
+    /// The same with numbers from elsewhere, such as a fuzzer's bytes.
+    pub fn with_random(random: Random) -> Self {
+        Self {
+            seed: 0,
             loops: Vec::new(),
-            world: Rc::new(Shared::new(World::new(seed))),
+            world: Rc::new(Shared::new(World::new(random))),
             reports: Rc::new(Queue::new()),
             time_limit: TIME_LIMIT,
         }
     }
 
-    /// The number from which everything follows.
+    /// The number from which everything follows; 0 if it does not follow from one.
     pub fn seed(&self) -> u64 {
         self.seed
     }

@@ -109,11 +109,11 @@ pub(super) enum Happening {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(random: Random) -> Self {
         Self {
             now: Duration::ZERO,
             begin: Instant::now(),
-            random: Random::new(seed),
+            random,
             conditions: Conditions::new(),
             links: BTreeMap::new(),
             hosts: Vec::new(),

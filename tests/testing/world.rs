@@ -141,6 +141,8 @@ fn a_deadlock_names_who_waits_for_what() {
         text.contains("server: task") && text.contains("waits for bytes from [fd00::2]:"),
         "{text}"
     );
+    let socket = "server: [fd00::1]:7 is connected with [fd00::2]:49152, 0 bytes unread";
+    assert!(text.contains(socket), "{text}");
 }
 
 #[test]
