@@ -27,8 +27,11 @@ pub(crate) mod services;
 mod slow;
 pub(crate) mod spares;
 mod state;
+mod sync;
 mod threadsafe;
 mod timer_handle;
+#[cfg(test)]
+mod wake_path;
 mod waker;
 mod watched;
 
