@@ -18,6 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["endpoints"],
     &["streams"],
     &["runner", "group"],
+    &["fuzzing"],
     &["lib"],
     &["bin"],
 ];
@@ -836,15 +837,19 @@ fn the_reader_tells_code_from_what_only_looks_like_it() {
 fn what_is_for_tests_alone_is_no_part_of_the_house() {
     let text = "#[cfg(test)]\nmod a;\nmod b;\n#[cfg(any(test, fuzzing))]\npub mod c;\n\
                 #[cfg(all(test, loom))]\nmod d { use e; }\n#[cfg(not(all(test, f)))]\nuse g;";
-    assert_eq!(files_for_tests("lib.rs", text), ["a.rs", "c.rs"]);
-    assert_eq!(files_for_tests("x/mod.rs", text), ["x/a.rs", "x/c.rs"]);
+    assert_eq!(files_for_tests("lib.rs", text), ["a", "c"]);
+    assert_eq!(files_for_tests("x/mod.rs", text), ["x/a", "x/c"]);
     let left = Source::new("lib.rs", text);
     let left: Vec<&str> = left.tokens.iter().map(|token| &*token.text).collect();
     assert_eq!(
         left.join(" "),
         "mod b ; # [ cfg ( not ( all ( test , f ) ) ) ] use g ;"
     );
-    let mut house = House::of(&[("sys/mod.rs", text), ("sys/a.rs", "fn f() { unsafe {} }")]);
+    let mut house = House::of(&[
+        ("sys/mod.rs", text),
+        ("sys/a.rs", "fn f() { unsafe {} }"),
+        ("sys/c/d.rs", "fn f() { unsafe {} }"),
+    ]);
     house.clear_tests();
     assert!(words_out_of_place(&house).is_empty());
 }
@@ -936,7 +941,9 @@ impl House {
             .flat_map(|file| files_for_tests(&file.path, &file.text))
             .collect();
         for file in &mut self.files {
-            if tests.contains(&file.path) {
+            let module = file.path.trim_end_matches(".rs");
+            let is_in = |test: &String| module.starts_with(&format!("{test}/"));
+            if tests.iter().any(|test| test == module || is_in(test)) {
                 file.tokens.clear();
             }
         }
@@ -1188,15 +1195,15 @@ fn test_item(tokens: &[Token]) -> Option<(std::ops::Range<usize>, Option<&str>)>
     Some((start..end + 1, is_module.then(|| &*tokens[end - 1].text)))
 }
 
-/// The files that are compiled for tests alone, as `mod.rs` and `lib.rs` say.
+/// The modules with files of their own that are compiled for tests alone, as `mod.rs` and `lib.rs` say.
 fn files_for_tests(path: &str, text: &str) -> Vec<String> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let (mut tokens, _) = tokenize(text);
     let mut found = Vec::new();
     while let Some((item, module)) = test_item(&tokens) {
         found.extend(module.map(|name| match folder {
-            "" => format!("{name}.rs"),
-            folder => format!("{folder}/{name}.rs"),
+            "" => name.to_owned(),
+            folder => format!("{folder}/{name}"),
         }));
         tokens.drain(item);
     }
