@@ -65,6 +65,9 @@ compile_error!(
 
 mod endpoints;
 mod event_loop;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 #[cfg_attr(not(feature = "proxy"), path = "without_proxy.rs")]
 mod proxy;

@@ -18,6 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["endpoints"],
     &["streams"],
     &["runner", "group", "testing"],
+    &["fuzzing"],
     &["lib"],
     &["bin"],
 ];
@@ -431,6 +432,7 @@ const PLACES: &[Place] = &[
             "bin/echo-server/signals.rs",
             "event_loop/remote.rs",
             "event_loop/services.rs",
+            "event_loop/sync.rs",
             "sys/pool.rs",
             "sys/signals.rs",
             "tasks/executor.rs",
@@ -832,6 +834,27 @@ fn the_reader_tells_code_from_what_only_looks_like_it() {
 }
 
 #[test]
+fn what_is_for_tests_alone_is_no_part_of_the_house() {
+    let text = "#[cfg(test)]\nmod a;\nmod b;\n#[cfg(any(test, fuzzing))]\npub mod c;\n\
+                #[cfg(all(test, loom))]\nmod d { use e; }\n#[cfg(not(all(test, f)))]\nuse g;";
+    assert_eq!(files_for_tests("lib.rs", text), ["a", "c"]);
+    assert_eq!(files_for_tests("x/mod.rs", text), ["x/a", "x/c"]);
+    let left = Source::new("lib.rs", text);
+    let left: Vec<&str> = left.tokens.iter().map(|token| &*token.text).collect();
+    assert_eq!(
+        left.join(" "),
+        "mod b ; # [ cfg ( not ( all ( test , f ) ) ) ] use g ;"
+    );
+    let mut house = House::of(&[
+        ("sys/mod.rs", text),
+        ("sys/a.rs", "fn f() { unsafe {} }"),
+        ("sys/c/d.rs", "fn f() { unsafe {} }"),
+    ]);
+    house.clear_tests();
+    assert!(words_out_of_place(&house).is_empty());
+}
+
+#[test]
 fn the_whole_crate_is_read() {
     let house = House::read();
     assert!(house.files.len() > 40, "only {}", house.files.len());
@@ -906,7 +929,24 @@ impl House {
             }
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Self { files }
+        let mut house = Self { files };
+        house.clear_tests();
+        house
+    }
+
+    /// Files for tests alone are judged by their headers only.
+    fn clear_tests(&mut self) {
+        let faces = self.files.iter();
+        let tests: Vec<String> = faces
+            .flat_map(|file| files_for_tests(&file.path, &file.text))
+            .collect();
+        for file in &mut self.files {
+            let module = file.path.trim_end_matches(".rs");
+            let is_in = |test: &String| module.starts_with(&format!("{test}/"));
+            if tests.iter().any(|test| test == module || is_in(test)) {
+                file.tokens.clear();
+            }
+        }
     }
 
     fn of(files: &[(&str, &str)]) -> Self {
@@ -1125,29 +1165,49 @@ fn closing(tokens: &[Token], open: usize) -> usize {
     tokens.len() - 1
 }
 
-/// Takes everything out that stands behind `#[cfg(test)]`.
+/// Takes everything out that stands behind `#[cfg(test)]`, or a condition of which `test` is the
+/// first.
 fn without_tests(mut tokens: Vec<Token>) -> Vec<Token> {
-    let attribute = ["#", "[", "cfg", "(", "test", ")", "]"];
-    let mut i = 0;
-    while i + attribute.len() <= tokens.len() {
-        if !attribute
-            .iter()
-            .zip(&tokens[i..])
-            .all(|(word, token)| token.text == *word)
-        {
-            i += 1;
-            continue;
-        }
-        let end = (i..tokens.len())
-            .find(|&end| matches!(&*tokens[end].text, "{" | ";"))
-            .unwrap_or(tokens.len() - 1);
-        let end = match &*tokens[end].text {
-            "{" => closing(&tokens, end),
-            _ => end,
-        };
-        tokens.drain(i..=end);
+    while let Some((item, _)) = test_item(&tokens) {
+        tokens.drain(item);
     }
     tokens
+}
+
+/// The first item for tests alone, and its name if it is a module in a file of its own.
+fn test_item(tokens: &[Token]) -> Option<(std::ops::Range<usize>, Option<&str>)> {
+    let heads: [&[&str]; 3] = [
+        &["#", "[", "cfg", "(", "test", ")", "]"],
+        &["#", "[", "cfg", "(", "all", "(", "test"],
+        &["#", "[", "cfg", "(", "any", "(", "test"],
+    ];
+    let begins = |start: usize, head: &[&str]| {
+        let words = head.iter().zip(&tokens[start..]);
+        tokens.len() - start >= head.len() && words.into_iter().all(|(a, b)| *a == b.text)
+    };
+    let start = (0..tokens.len()).find(|&i| heads.iter().any(|head| begins(i, head)))?;
+    let end = (start..tokens.len()).find(|&end| matches!(&*tokens[end].text, "{" | ";"));
+    let end = end.unwrap_or(tokens.len() - 1);
+    if tokens[end].text == "{" {
+        return Some((start..closing(tokens, end) + 1, None));
+    }
+    let is_module = end >= 2 && tokens[end - 2].text == "mod";
+    Some((start..end + 1, is_module.then(|| &*tokens[end - 1].text)))
+}
+
+/// The modules with files of their own that are compiled for tests alone, as `mod.rs` and `lib.rs` say.
+fn files_for_tests(path: &str, text: &str) -> Vec<String> {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let (mut tokens, _) = tokenize(text);
+    let mut found = Vec::new();
+    while let Some((item, module)) = test_item(&tokens) {
+        found.extend(module.map(|name| match folder {
+            "" => name.to_owned(),
+            folder => format!("{folder}/{name}"),
+        }));
+        tokens.drain(item);
+    }
+    found
 }
 
 fn tokenize(text: &str) -> (Vec<Token>, BTreeSet<usize>) {

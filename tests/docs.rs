@@ -245,11 +245,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// README, changelog and all of `docs/`, by their paths.
+/// README, changelog, what is promised against a hostile peer, and all of `docs/`, by their paths.
 fn pages() -> BTreeMap<String, String> {
     let docs = fs::read_dir(root().join("docs")).unwrap();
     let docs = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().to_str().unwrap()));
-    let pages = ["README.md".to_owned(), "CHANGELOG.md".to_owned()];
+    let pages = ["README.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned);
     pages
         .into_iter()
         .chain(docs)

@@ -27,9 +27,12 @@ pub(crate) mod services;
 mod slow;
 pub(crate) mod spares;
 mod state;
+mod sync;
 mod threadsafe;
 mod timer_handle;
 mod turns;
+#[cfg(test)]
+mod wake_path;
 mod waker;
 mod watched;
 

@@ -8,10 +8,11 @@
 //! the self-pipe.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use crate::event_loop::ready::TaskId;
+use crate::event_loop::sync::{AtomicBool, Mutex, MutexGuard};
 use crate::sys::Wakeup;
 
 /// What another thread wants done.
@@ -76,22 +77,23 @@ impl Remote {
 
     /// Tells the loop that there is a message; true if it has to be woken for that.
     ///
-    /// Sequentially consistent on both sides: either the loop sees `pending` before it sleeps, or
-    /// we see `asleep` and wake it.
+    /// `asleep` is changed by read-modify-writes alone, on both sides. So of our change and the
+    /// loop's one is later and sees what was written before the other: either the loop sees
+    /// `pending` before it sleeps, or we see `asleep` and wake it.
     fn announce(&self) -> bool {
-        self.pending.store(true, Ordering::SeqCst);
-        self.asleep.swap(false, Ordering::SeqCst)
+        self.pending.store(true, Ordering::Relaxed);
+        self.asleep.swap(false, Ordering::AcqRel)
     }
 
     /// Announces a sleep. False if something came in meanwhile: then there is none.
     pub(crate) fn prepare_sleep(&self) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
-        !self.pending.load(Ordering::SeqCst)
+        self.asleep.swap(true, Ordering::AcqRel);
+        !self.pending.load(Ordering::Relaxed)
     }
 
     /// The sleep is over.
     pub(crate) fn end_sleep(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
+        self.asleep.swap(false, Ordering::AcqRel);
     }
 
     /// Whether there are messages. One that is announced meanwhile is seen in the next turn.
@@ -102,7 +104,7 @@ impl Remote {
     /// Takes all messages, in exchange for an empty vector.
     pub(crate) fn take_into(&self, empty: &mut Vec<Message>) {
         let mut inbox = self.lock();
-        self.pending.store(false, Ordering::SeqCst);
+        self.pending.store(false, Ordering::Relaxed);
         std::mem::swap(&mut inbox.messages, empty);
     }
 
@@ -129,7 +131,7 @@ impl fmt::Debug for Remote {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};

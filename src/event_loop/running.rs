@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use crate::event_loop::agenda::Agenda;
 use crate::event_loop::cells::Shared;
 use crate::event_loop::ready::Ready;
+use crate::event_loop::sync::thread_local;
 
 thread_local! {
     /// 0: no loop runs here.
@@ -60,19 +61,19 @@ pub(crate) fn enter(agenda: &Rc<Agenda>) -> Running {
     match AGENDA.try_with(|current| current.with(|current| current.replace(ours))) {
         Ok(outer) => Running {
             agenda: outer,
-            number: NUMBER.replace(agenda.number),
+            number: NUMBER.with(|number| number.replace(agenda.number)),
         },
         // The thread's locals are being destroyed: no wake shall come here any more.
         Err(_) => Running {
             agenda: None,
-            number: NUMBER.get(),
+            number: NUMBER.with(Cell::get),
         },
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        NUMBER.set(self.number);
+        NUMBER.with(|number| number.set(self.number));
         // Without the thread-local there is nothing to restore.
         let outer = self.agenda.take();
         let ours = AGENDA.try_with(|current| current.with(|current| mem::replace(current, outer)));
@@ -82,13 +83,15 @@ impl Drop for Running {
 
 /// Whether any loop runs on this thread.
 pub(crate) fn is_any() -> bool {
-    NUMBER.get() != 0
+    NUMBER.with(Cell::get) != 0
 }
 
 /// Whether the loop of this number runs on this thread. A waker may be dropped or woken while the
 /// thread's locals are being destroyed: then no loop runs.
 pub(crate) fn is_current(number: u64) -> bool {
-    NUMBER.try_with(Cell::get) == Ok(number)
+    NUMBER
+        .try_with(Cell::get)
+        .is_ok_and(|current| current == number)
 }
 
 /// Queues something for the loop that runs on this thread.
@@ -106,12 +109,12 @@ pub(crate) fn push(ready: Ready) {
 
 /// A new step begins: it may complete this many awaits before it has to give way.
 pub(crate) fn refill_budget() {
-    BUDGET.set(AWAITS_PER_STEP);
+    BUDGET.with(|budget| budget.set(AWAITS_PER_STEP));
 }
 
 /// An error unless the loop of this number (0: any) runs on this thread.
 pub(crate) fn at_home(number: u64) -> Result<(), NoRunningLoop> {
-    let current = NUMBER.get();
+    let current = NUMBER.with(Cell::get);
     if current == 0 || (number != 0 && number != current) {
         return Err(NoRunningLoop);
     }
@@ -132,7 +135,7 @@ pub(crate) fn poll_leaf<T>(
     if let Err(error) = at_home(number) {
         return Poll::Ready(Err(error));
     }
-    let budget = BUDGET.get();
+    let budget = BUDGET.with(Cell::get);
     if budget == 0 {
         if !answer(waits_for) {
             cx.waker().wake_by_ref();
@@ -141,7 +144,7 @@ pub(crate) fn poll_leaf<T>(
     }
     let polled = poll(cx);
     if polled.is_ready() {
-        BUDGET.set(BUDGET.get().saturating_sub(1));
+        BUDGET.with(|budget| budget.set(budget.get().saturating_sub(1)));
     }
     polled.map(Ok)
 }

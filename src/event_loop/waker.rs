@@ -9,12 +9,13 @@
 //! only one that nobody else holds serves another task. asyncio's counterpart: `Task.__wakeup`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::task::{Wake, Waker};
 
 use crate::event_loop::ready::{Ready, TaskId};
 use crate::event_loop::remote::{Message, Remote};
 use crate::event_loop::running;
+use crate::event_loop::sync::{AtomicBool, AtomicU64, fence};
 
 pub(crate) struct TaskWaker {
     /// Changes only while nobody but the loop holds this.

@@ -121,6 +121,7 @@ const LARGE: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sansio::times;
     use crate::sansio::xorshift::Xorshift;
 
     fn filled(n: usize) -> ByteQueue {
@@ -224,7 +225,7 @@ mod tests {
     fn a_steady_backlog_is_moved_rarely() {
         let mut queue = filled(100_000);
         let mut moved = 0;
-        for _ in 0..100_000 {
+        for _ in 0..times(100_000) {
             queue.extend(b"0123456789");
             let head_before = queue.head;
             queue.discard(10);
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn agrees_with_a_naive_queue() {
-        for seed in 0..40 {
+        for seed in 0..times(40) as u64 {
             let mut random = Xorshift::seeded(seed);
             let mut queue = ByteQueue::default();
             let mut model: Vec<u8> = Vec::new();

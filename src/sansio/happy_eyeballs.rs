@@ -156,6 +156,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::sansio::times;
 
     const DELAY: Duration = Duration::from_millis(250);
 
@@ -329,7 +330,7 @@ mod tests {
         for attempts in 1..=4_usize {
             for delay in [None, Some(Duration::ZERO), Some(DELAY)] {
                 let kinds = 2 * attempts + 1;
-                for script in 0..kinds.pow(5) {
+                for script in 0..times(kinds.pow(5)) {
                     walk(attempts, delay, script, kinds);
                 }
             }

@@ -167,6 +167,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::sansio::times;
     use crate::sansio::xorshift::Xorshift;
 
     fn at(base: Instant, millis: usize) -> Instant {
@@ -254,7 +255,7 @@ mod tests {
         for millis in 0..100 {
             timers.insert(at(base, millis), ());
         }
-        for _ in 0..100_000 {
+        for _ in 0..times(100_000) {
             let key = timers.insert(at(base, 1_000), ());
             timers.remove(key);
             assert!(timers.order.len() <= 2 * timers.len() + STALE_ALLOWED);
@@ -288,7 +289,7 @@ mod tests {
     #[test]
     fn agrees_with_a_sorted_list() {
         let base = Instant::now();
-        for seed in 0..50 {
+        for seed in 0..times(50) as u64 {
             let mut random = Xorshift::seeded(seed);
             let mut timers = TimerQueue::new();
             let mut model: Vec<(TimerKey, usize)> = Vec::new();

@@ -15,6 +15,8 @@ mod mio;
 mod pool;
 mod readiness;
 mod resolver;
+#[cfg(any(test, fuzzing))]
+mod scripted;
 mod signals;
 mod unix_address;
 
@@ -35,5 +37,7 @@ pub use self::resolver::{
     AddrInfo, Family, Proto, Query, Resolver, ResolverFuture, Service, SocketType, netdb,
 };
 pub(crate) use self::resolver::{family_refused, getaddrinfo, getnameinfo, may_be_mapped};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::scripted::Scripted;
 pub use self::signals::numbers;
 pub use self::unix_address::UnixAddress;

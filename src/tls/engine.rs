@@ -33,6 +33,8 @@ pub(super) struct Engine {
     has_spoken: bool,
     /// We have sent `close_notify`.
     has_closed: bool,
+    /// It was taken, so nothing more is said.
+    is_silent: bool,
 }
 
 impl Engine {
@@ -58,6 +60,7 @@ impl Engine {
             name,
             has_spoken: false,
             has_closed: false,
+            is_silent: false,
         }
     }
 
@@ -125,9 +128,10 @@ impl Engine {
         let _ = self.connection.writer().write(bytes);
     }
 
-    /// Whether there are records to be taken.
+    /// Whether there are records to be taken. Behind a `close_notify` there are none: rustls has an
+    /// alert for what comes in disorder then, for which the direction has ended.
     pub(super) fn has_records(&self) -> bool {
-        self.connection.wants_write()
+        !self.is_silent && self.connection.wants_write()
     }
 
     /// Offers the records that are to be sent to `send`, which says how many bytes it took. What it
@@ -135,6 +139,7 @@ impl Engine {
     pub(super) fn offer_records(&mut self, send: impl FnMut(&[IoSlice<'_>]) -> usize) {
         // The sink never fails.
         let _ = self.connection.write_tls(&mut Sink(send));
+        self.note_silence();
     }
 
     /// Puts the records that are to be sent behind what `storage` holds.
@@ -143,6 +148,11 @@ impl Engine {
             // A vector takes everything, and never fails.
             let _ = self.connection.write_tls(storage);
         }
+        self.note_silence();
+    }
+
+    fn note_silence(&mut self) {
+        self.is_silent = self.has_closed && !self.connection.wants_write();
     }
 
     /// Says that we send no more.
