@@ -47,15 +47,19 @@ impl World {
     }
 
     pub(super) fn reset_connections(&mut self, one: HostId, other: HostId) {
+        for id in self.between(one, other) {
+            self.break_off(id, libc::ECONNRESET);
+        }
+    }
+
+    /// Both ends of all connections between two hosts.
+    fn between(&self, one: HostId, other: HostId) -> Vec<SocketId> {
         let host = |id| self.sockets.get(&id).map(|socket: &Socket| socket.host);
-        let here = self.sockets.iter().filter(|(_, socket)| {
+        let all = self.sockets.iter().filter(|(_, socket)| {
             let there = socket.peer.and_then(host);
             there.is_some_and(|there| pair(socket.host, there) == pair(one, other))
         });
-        let ids: Vec<SocketId> = here.map(|(id, _)| *id).collect();
-        for id in ids {
-            self.break_off(id, libc::ECONNRESET);
-        }
+        all.map(|(id, _)| *id).collect()
     }
 
     pub(super) fn end_early(&mut self, id: SocketId) {
@@ -73,12 +77,16 @@ impl World {
             if let Some(socket) = self.sockets.get_mut(&end) {
                 socket.silent = true;
             }
+            self.ask_for_room(end);
         }
     }
 
     pub(super) fn part(&mut self, one: HostId, other: HostId) {
         self.partitions.entry(pair(one, other)).or_default().depth += 1;
         self.note("part", one.0 as u64, other.0 as u64);
+        for id in self.between(one, other) {
+            self.ask_for_room(id);
+        }
     }
 
     /// One reason for the partition is gone. What was held arrives, in its order, if it was the last.
@@ -114,14 +122,29 @@ impl World {
         }
     }
 
+    /// Whoever waits for room asks for it again and again, and gives up, too, if nobody answers.
+    pub(super) fn ask_for_room(&mut self, id: SocketId) {
+        let is_blocked = self.sockets.get(&id).is_some_and(|socket| socket.blocked);
+        if is_blocked && self.is_cut_off(id) {
+            self.schedule_in(SEND_TIMEOUT, Happening::GiveUpSending(id));
+        }
+    }
+
     pub(super) fn give_up_sending(&mut self, id: SocketId) {
-        if self
-            .sockets
-            .get(&id)
-            .is_some_and(|socket| socket.unheard > 0)
-        {
+        let waits = |socket: &Socket| socket.unheard > 0 || socket.blocked;
+        if self.sockets.get(&id).is_some_and(waits) && self.is_cut_off(id) {
             self.break_off(id, libc::ETIMEDOUT);
         }
+    }
+
+    /// Whether nothing from here reaches the other end.
+    fn is_cut_off(&self, id: SocketId) -> bool {
+        let Some(socket) = self.sockets.get(&id) else {
+            return false;
+        };
+        let peer = socket.peer.and_then(|peer| self.sockets.get(&peer));
+        let parted = |peer: &Socket| self.partitions.contains_key(&pair(socket.host, peer.host));
+        socket.silent || peer.is_some_and(parted)
     }
 }
 

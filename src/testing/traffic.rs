@@ -63,11 +63,11 @@ impl World {
             return Err(io::Error::from_raw_os_error(libc::EPIPE));
         }
         let mut count = bytes.len().min(socket.room);
+        socket.blocked = count < bytes.len();
+        self.ask_for_room(id);
         if count == 0 {
-            socket.blocked = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        socket.blocked = count < bytes.len();
         if count > 1 && self.random.chance(short) {
             count = self.random.within(1..=count - 1);
             self.tally.short_writes += 1;
