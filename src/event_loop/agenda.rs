@@ -83,6 +83,11 @@ impl Agenda {
         }
     }
 
+    /// Whether the source is to be visited.
+    pub(crate) fn is_to_be_visited(&self, id: SourceId) -> bool {
+        self.visits.with(|visits| visits.members.contains(&id))
+    }
+
     pub(super) fn has_visits(&self) -> bool {
         self.visits() > 0
     }

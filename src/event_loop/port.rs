@@ -20,7 +20,7 @@ use crate::event_loop::state::{Job, LoopHandle, Source, TaskFuture, Timer, WeakH
 use crate::event_loop::threadsafe::LoopClosed;
 use crate::event_loop::waker::OwnWaker;
 use crate::sansio::timer_queue::TimerKey;
-use crate::sys::{Driver, SourceId};
+use crate::sys::{Driver, Readiness, SourceId};
 
 impl LoopHandle {
     // The arrow that keeps nothing alive, and what is left when it leads nowhere.
@@ -60,6 +60,11 @@ impl LoopHandle {
     /// Has the source served in the next turn though no event may come.
     pub(crate) fn visit(&self, id: SourceId) {
         self.inner.agenda.visit(id);
+    }
+
+    /// Serves the source where it is, as after such an event of its own.
+    pub(crate) fn serve_source(&self, id: SourceId, event: Readiness) {
+        self.serve(id, Some(event));
     }
 
     /// Has the listener visited as soon as a descriptor of ours is closed.

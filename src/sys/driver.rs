@@ -160,6 +160,8 @@ pub(crate) trait Layer {
     fn is_drained(&self) -> bool;
     /// Has what it took sent. False if the system would block.
     fn flush(&self) -> bool;
+    /// Has sent what it has to say by itself, and has kept for what is written next.
+    fn wait_no_longer(&self);
     /// How many bytes it took that the system does not have yet.
     fn unsent(&self) -> usize;
     /// Whether somebody wants to receive.

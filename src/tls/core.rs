@@ -10,7 +10,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::io;
+use std::io::{self, Read};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::tls::details::TlsDetails;
 use crate::tls::engine::Engine;
 use crate::tls::error::TlsError;
 use crate::tls::phase::{Phase, Step};
-use crate::transports::{PeerCredentials, SockName, Transport};
+use crate::transports::{PeerCredentials, Received, SockName, Transport};
 
 pub(super) struct TlsCore {
     me: Weak<Self>,
@@ -80,6 +80,9 @@ impl TlsCore {
 
     fn step(&self, step: Step) {
         self.phase.set(self.phase.get().next(step));
+        if self.phase.get() != Phase::Open {
+            self.lower.core().receive_again();
+        }
     }
 
     // Bytes from below.
@@ -135,6 +138,15 @@ impl TlsCore {
         fed.map_or(Ok(false), |fed| fed.map(|()| true))
     }
 
+    /// Has the engine take what the system has, as far as there is something to read then. False
+    /// if there was nothing.
+    fn pull(&self) -> Result<bool, TlsError> {
+        let pulled = self
+            .engine
+            .lend(|engine| engine.feed_from(&mut Below(self)));
+        pulled.unwrap_or(Ok(false))
+    }
+
     /// TLS has failed, or is over: nobody reads any more.
     pub(super) fn forget_incoming(&self) {
         drop(self.incoming.with(std::mem::take));
@@ -161,8 +173,7 @@ impl TlsCore {
         // It takes as long as much reading does, so a crowd that comes at once is spread over turns.
         self.lower.agenda().take_in(STEP_OF_HANDSHAKE);
         let outcome = self.feed();
-        let may_wait = self.engine.lend(|engine| engine.may_wait()) == Some(true);
-        if outcome.is_err() || !may_wait {
+        if outcome.is_err() || !self.may_wait() {
             // Also the alert, if it failed.
             self.send_records();
         }
@@ -198,6 +209,11 @@ impl TlsCore {
     }
 
     // Bytes to below.
+
+    /// Whether what the engine has to say by itself may wait for what is written next.
+    fn may_wait(&self) -> bool {
+        self.engine.lend(|engine| engine.may_wait()) == Some(true)
+    }
 
     /// Has the transport below send what the engine has to say.
     pub(super) fn send_records(&self) {
@@ -333,10 +349,15 @@ impl Layer for TlsCore {
         let before = storage.len();
         loop {
             self.engine.lend(|engine| engine.read(storage));
-            if storage.len() == storage.capacity() || !self.has_incoming() {
+            if storage.len() == storage.capacity() || self.broken.is_some() {
                 break;
             }
-            match self.feed() {
+            let fed = if self.has_incoming() {
+                self.feed()
+            } else {
+                self.pull()
+            };
+            match fed {
                 Ok(true) => {}
                 Ok(false) => break,
                 // It is told behind what came in good order.
@@ -344,7 +365,9 @@ impl Layer for TlsCore {
             }
         }
         // An answer to what came, for which nobody above has a write.
-        self.send_records();
+        if !self.may_wait() {
+            self.send_records();
+        }
         if !self.has_incoming() && !self.lower.is_reading() {
             self.lower.resume_reading();
         }
@@ -366,14 +389,21 @@ impl Layer for TlsCore {
     }
 
     fn is_drained(&self) -> bool {
+        let more = self.has_incoming() || self.lower.core().may_receive_for();
         // An end is told in a receive of its own.
-        !(self.eof.get() || self.broken.is_some() || self.has_incoming() || self.has_ended())
+        !(more || self.eof.get() || self.broken.is_some() || self.has_ended())
     }
 
     fn flush(&self) -> bool {
-        self.put_records();
+        if self.encrypted.get() > 0 || !self.may_wait() {
+            self.put_records();
+        }
         self.lower.core().send();
         self.lower.core().may_send()
+    }
+
+    fn wait_no_longer(&self) {
+        self.send_records();
     }
 
     fn unsent(&self) -> usize {
@@ -441,6 +471,23 @@ impl Layer for TlsCore {
 
     fn details(&self) -> Option<Rc<dyn Any>> {
         Some(self.details.get()?)
+    }
+}
+
+/// What comes from the system, as the engine wants to have it.
+struct Below<'a>(&'a TlsCore);
+
+impl Read for Below<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let lower = self.0.lower.core();
+        match lower.receive_for(buffer) {
+            Received::Bytes(size) => return Ok(size),
+            // To the engine only a `close_notify` is an end.
+            Received::Eof => self.0.note_eof(),
+            Received::Blocked => {}
+            Received::Failed(error) => lower.fail(error),
+        }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

@@ -5,7 +5,7 @@
 //! socket, no clock of ours, no other state than rustls's own; no process-wide provider is asked
 //! for or set. asyncio's counterpart: `ssl.SSLObject` over two `MemoryBIO`.
 
-use std::io::{self, BufRead, IoSlice, Write};
+use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -68,26 +68,50 @@ impl Engine {
     /// [`read`](Self::read) first. What is left in `input` is to be offered again.
     pub(super) fn feed(&mut self, input: &mut &[u8]) -> Result<(), TlsError> {
         while !input.is_empty() {
-            // Nothing comes of it after a `close_notify`, and what comes then is to be ignored.
-            match self.connection.read_tls(input) {
-                Ok(0) => *input = &[],
-                Ok(_) => {}
-                // A record, or a message of the handshake, that is larger than any may be.
-                Err(error) => {
-                    return Err(TlsError::Protocol(rustls::Error::General(
-                        error.to_string(),
-                    )));
-                }
-            }
-            let state = self
-                .process()
-                .map_err(|error| TlsError::new(error, !self.has_spoken))?;
-            self.has_spoken = true;
-            if state.plaintext_bytes_to_read() > 0 {
-                break;
+            match self.take(input)? {
+                Taken::Records => {}
+                Taken::Plaintext => break,
+                // What comes behind a `close_notify` is to be ignored.
+                Taken::Nothing => *input = &[],
             }
         }
         Ok(())
+    }
+
+    /// The same with somebody who would block when there is no more. False if nothing came.
+    pub(super) fn feed_from(&mut self, input: &mut dyn Read) -> Result<bool, TlsError> {
+        let mut came = false;
+        loop {
+            match self.take(input)? {
+                Taken::Records => came = true,
+                Taken::Plaintext => return Ok(true),
+                Taken::Nothing => return Ok(came),
+            }
+        }
+    }
+
+    /// Takes one piece from `input`.
+    fn take(&mut self, input: &mut dyn Read) -> Result<Taken, TlsError> {
+        match self.connection.read_tls(input) {
+            Ok(0) => return Ok(Taken::Nothing),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Taken::Nothing),
+            // A record, or a message of the handshake, that is larger than any may be.
+            Err(error) => {
+                return Err(TlsError::Protocol(rustls::Error::General(
+                    error.to_string(),
+                )));
+            }
+        }
+        let state = self
+            .process()
+            .map_err(|error| TlsError::new(error, !self.has_spoken))?;
+        self.has_spoken = true;
+        Ok(if state.plaintext_bytes_to_read() > 0 {
+            Taken::Plaintext
+        } else {
+            Taken::Records
+        })
     }
 
     fn process(&mut self) -> Result<IoState, rustls::Error> {
@@ -205,6 +229,16 @@ impl Engine {
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         })
     }
+}
+
+/// What one piece of input was.
+enum Taken {
+    /// There is none, or none of any use.
+    Nothing,
+    /// Something, with nothing in it to be read yet.
+    Records,
+    /// Something that can be read.
+    Plaintext,
 }
 
 /// Somebody who takes pieces, as rustls gives them.

@@ -57,8 +57,6 @@ impl TlsProtocol {
                 Err(error) => self.failed(error),
             },
             Phase::Open => {
-                // What has waited for an answer, and none has come.
-                self.core.send_records();
                 if self.upper.core().has_ended() {
                     // Nobody reads it any more; unread it would stand in front of the end.
                     self.core.forget_incoming();
@@ -100,6 +98,7 @@ impl TlsProtocol {
             return;
         };
         let upper = self.upper.core();
+        self.core.lower().core().let_receive(upper);
         // What was glued to its last record, or its end, no event will tell of.
         upper.note_readiness(Readiness::READ);
         if let Some(handle) = upper.handle().upgrade() {

@@ -153,6 +153,9 @@ impl Connection {
 
     /// There is room again.
     fn go_on_writing(&self, handle: &LoopHandle) {
+        if let Some(layer) = self.core().layer() {
+            layer.wait_no_longer();
+        }
         self.core().flush();
         self.core().note_drained();
         self.tell(handle);
@@ -183,8 +186,15 @@ impl Connection {
         }
     }
 
-    /// Receives and delivers, a bounded amount.
+    /// Receives and delivers, a bounded amount; or has whoever stands on this one do so.
     fn read(&self, handle: &LoopHandle) {
+        if let Some(upper) = self.core().receiver() {
+            // Once in a turn: twice as much at a time would have to be copied.
+            if self.core().wants_to_read() && !handle.agenda().is_to_be_visited(upper) {
+                handle.serve_source(upper, Readiness::READ);
+            }
+            return;
+        }
         let mut bytes = 0;
         for _ in 0..RECEIVES_PER_VISIT {
             if !self.core().wants_to_read() {
@@ -251,7 +261,8 @@ impl Connection {
 
     /// Receives from the layer below, which may run code of the user's: so behind the door.
     fn receive_from_layer(&self, handle: &LoopHandle) -> Received {
-        let mut storage = handle.agenda().spares().take(FROM_LAYER);
+        let size = self.core().size_to_keep();
+        let mut storage = handle.agenda().spares().take(size.unwrap_or(FROM_LAYER));
         match handle.enter(|| self.core().receive_from_layer(&mut storage)) {
             Ok(received) => {
                 self.hand_over(handle, storage, &received);
@@ -423,7 +434,7 @@ impl Source for Connection {
         let event = event.unwrap_or_default();
         self.core().note_readiness(event);
         self.read(handle);
-        let is_ours = self.core().carries.get() != Carries::Reader;
+        let is_ours = matches!(self.core().carries.get(), Carries::Nothing | Carries::Ended);
         if event.says(Readiness::ERROR) && self.core().has_ended() && is_ours {
             self.core().look_for_reset();
         }
@@ -433,7 +444,8 @@ impl Source for Connection {
             }
             self.core().tell_borrower();
         }
-        if self.core().wants_to_read() {
+        // Whoever receives by itself asks for a visit by itself.
+        if self.core().wants_to_read() && self.core().receiver().is_none() {
             Progress::Again
         } else {
             Progress::Done
@@ -452,7 +464,10 @@ impl Source for Connection {
             Entry::Begin => {
                 self.core().begin_reading();
                 if self.core().is_layered() {
+                    let id = self.core().id();
                     self.serve_at_once(handle);
+                    // Behind whoever answers what was there already.
+                    handle.enqueue(id, Entry::Writable);
                 }
             }
             Entry::Flow => self.tell(handle),
@@ -516,8 +531,8 @@ impl ProtocolSide for Connection {
     }
 }
 
-/// How much is taken from a layer below at a time, in bytes: several records, few enough to be in
-/// the cache still when they are read.
+/// How much is taken from a layer below at a time, in bytes, for a protocol that has no wish:
+/// several records, few enough to be in the cache still when they are read.
 const FROM_LAYER: usize = 64 * 1024;
 /// After an event that said "closed", reading goes on to the end, a short read or not. This is
 /// how long it may go on for.

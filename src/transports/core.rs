@@ -45,7 +45,7 @@ pub(crate) struct Core {
     pub(super) noted: Cell<bool>,
     /// The stream stands on another transport.
     pub(super) layered: bool,
-    /// Another transport stands on this one, and reads later what was received here.
+    /// Another transport stands on this one, and reads what comes.
     pub(super) carries: Cell<Carries>,
     /// `connection_made` was delivered, or is about to be.
     pub(super) made: Cell<bool>,
@@ -71,6 +71,9 @@ pub(super) enum Carries {
     /// One that reads on, and looks for a reset behind what it reads.
     #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS is carried"))]
     Reader,
+    /// The same, by its name: what comes is not received here, but by that one itself.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS is carried"))]
+    Receiver(SourceId),
     /// One that has read the end.
     #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS is carried"))]
     Ended,

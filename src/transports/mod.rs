@@ -38,3 +38,5 @@ pub use self::info::{ClosedBecause, PeerCredentials, PeerName, RealPeer, SockNam
 pub(crate) use self::known::Known;
 pub(crate) use self::loan::Loan;
 pub(crate) use self::policies::Policies;
+#[cfg(feature = "tls")]
+pub(crate) use self::receiving::Received;

@@ -54,7 +54,7 @@ impl Core {
     }
 
     /// No event will tell of bytes that an earlier one told of.
-    fn visit_if_readable(&self) {
+    pub(super) fn visit_if_readable(&self) {
         if self.wants_to_read() {
             self.handle.agenda().visit(self.id);
         }

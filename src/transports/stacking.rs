@@ -13,7 +13,7 @@ use std::io::IoSlice;
 use std::rc::Rc;
 
 use crate::event_loop::{Entry, LoopHandle};
-use crate::sys::{Layer, Readiness};
+use crate::sys::{Layer, Readiness, SourceId};
 use crate::transports::close_reason::CloseReason;
 use crate::transports::connection::Connection;
 use crate::transports::contract::{Protocol, Transport};
@@ -135,10 +135,53 @@ impl Core {
         self.carries.set(Carries::Reader);
     }
 
+    /// From now on the one above receives by itself, as it has use for it, with
+    /// [`receive_for`](Self::receive_for): so nothing is kept in between. Not from a layer, which
+    /// may run code of the user's.
+    #[cfg(feature = "tls")]
+    pub(crate) fn let_receive(&self, upper: &Self) {
+        if !self.is_layered() {
+            self.carries.set(Carries::Receiver(upper.id));
+        }
+    }
+
+    /// What comes is received here again.
+    #[cfg(feature = "tls")]
+    pub(crate) fn receive_again(&self) {
+        if self.receiver().is_some() {
+            self.carries.set(Carries::Reader);
+            self.visit_if_readable();
+        }
+    }
+
     /// The one above has read everything.
     #[cfg(feature = "tls")]
     pub(crate) fn carry_to_the_end(&self) {
         self.carries.set(Carries::Ended);
+        self.visit_if_readable();
+    }
+
+    /// Who receives what comes, if that is not we.
+    pub(super) fn receiver(&self) -> Option<SourceId> {
+        match self.carries.get() {
+            Carries::Receiver(upper) => Some(upper),
+            Carries::Nothing | Carries::Reader | Carries::Ended => None,
+        }
+    }
+
+    /// Whether the one above may find something to [`receive`](Self::receive_for).
+    #[cfg(feature = "tls")]
+    pub(crate) fn may_receive_for(&self) -> bool {
+        self.receiver().is_some() && self.wants_to_read()
+    }
+
+    /// Receives once for the one above.
+    #[cfg(feature = "tls")]
+    pub(crate) fn receive_for(&self, buffer: &mut [u8]) -> Received {
+        if !self.may_receive_for() {
+            return Received::Blocked;
+        }
+        self.receive(buffer.len(), |stream| stream.read(buffer))
     }
 
     /// Sends pieces from where they are, as far as the system takes them; none of them if

@@ -5,15 +5,19 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::TcpStream;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::common::certs::cert;
+use crate::common::folder::Folder;
 use crate::common::peers::{self, script};
 use crate::common::{PATIENCE, wait_for};
 use crate::process::{Running, signal};
 use crate::server::{APIS, BINARY, EchoServer, echo, end, expect};
+use crate::tls;
 
 // What the system says about a process.
 
@@ -216,33 +220,25 @@ fn twenty_times_a_thousand_connections_leave_nothing_behind() {
 
 // System calls.
 
-/// How often each system call was made while one client sent `message` and got it back, `times`
-/// times, from the server's start to its end.
+/// How often each system call was made while clients did `work`, from the server's start to its
+/// end.
 #[track_caller]
-fn system_calls(api: &str, message: &[u8], times: usize) -> BTreeMap<String, i64> {
-    let name = format!(
-        "strace-{}-{api}-{}-{times}",
-        std::process::id(),
-        message.len()
-    );
-    let table = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+fn system_calls(arguments: &[&str], work: impl FnOnce(&EchoServer)) -> BTreeMap<String, i64> {
+    let folder = Folder::new();
+    let table = folder.path("table");
     let mut command = Command::new("strace");
     command
         .args(["-c", "-f", "-o"])
         .arg(&table)
-        .args([BINARY, "--port", "0", "--api", api]);
+        .args([BINARY, "--port", "0"])
+        .args(arguments);
     let server = EchoServer::start_with(command, 1);
-    let client = server.connect();
-    for _ in 0..times {
-        echo(&client, message);
-    }
-    end(&client);
+    work(&server);
     let strace = server.process.id();
     let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).unwrap();
     signal(children.trim().parse().unwrap(), "TERM");
     assert_eq!(server.wait().code, Some(0));
     let text = fs::read_to_string(&table).unwrap();
-    fs::remove_file(&table).unwrap();
     // The calls are the fourth column, the name is the last one: errors may stand between them.
     text.lines()
         .filter_map(|line| {
@@ -254,15 +250,31 @@ fn system_calls(api: &str, message: &[u8], times: usize) -> BTreeMap<String, i64
         .collect()
 }
 
-/// The calls that so many messages more take, without those that stay the same.
+/// The calls that it takes to do `work` so many times more, without those that stay the same.
 #[track_caller]
-fn calls_for_each(api: &str, message: &[u8], times: usize) -> BTreeMap<String, i64> {
-    let mut calls = system_calls(api, message, 2 * times);
-    for (name, few) in system_calls(api, message, times) {
+fn calls_for_more(
+    arguments: &[&str],
+    times: usize,
+    work: impl Fn(&EchoServer, usize),
+) -> BTreeMap<String, i64> {
+    let mut calls = system_calls(arguments, |server| work(server, 2 * times));
+    for (name, few) in system_calls(arguments, |server| work(server, times)) {
         *calls.entry(name).or_default() -= few;
     }
     calls.retain(|_, calls| *calls != 0);
     calls
+}
+
+/// The calls for so many messages more that one client sends and gets back.
+#[track_caller]
+fn calls_for_echoes(api: &str, message: &[u8], times: usize) -> BTreeMap<String, i64> {
+    calls_for_more(&["--api", api], times, |server, times| {
+        let client = server.connect();
+        for _ in 0..times {
+            echo(&client, message);
+        }
+        end(&client);
+    })
 }
 
 /// One receive, one send and one poll for each echo, and nothing else.
@@ -294,7 +306,7 @@ fn an_echo_is_one_receive_one_send_and_one_poll() {
         return;
     }
     for api in APIS {
-        let calls = calls_for_each(api, &[b'x'; 64], 2000);
+        let calls = calls_for_echoes(api, &[b'x'; 64], 2000);
         assert_one_of_each(calls, 2000);
     }
 }
@@ -306,8 +318,35 @@ fn sixteen_pipelined_lines_are_one_send() {
     }
     for api in APIS {
         let lines = b"a line of a pipeline\n".repeat(16);
-        let calls = calls_for_each(api, &lines, 200);
+        let calls = calls_for_echoes(api, &lines, 200);
         assert_one_of_each(calls, 200);
+    }
+}
+
+/// The tickets leave with the echo: who sets limits, as the protocol does, sends nothing by that.
+#[test]
+fn a_resumed_connection_over_tls_is_three_receives_and_three_sends() {
+    const TIMES: usize = 50;
+    if !peers::require("strace", "strace") {
+        return;
+    }
+    for api in APIS {
+        let (arguments, config) = (
+            tls::arguments(api),
+            tls::client_config(&cert("ca.pem"), None),
+        );
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let calls = calls_for_more(&arguments, TIMES, |server, times| {
+            for _ in 0..times {
+                let mut client = tls::Client::new(server.connect(), Arc::clone(&config));
+                client.echo_at_once(b"hello");
+                client.end();
+            }
+        });
+        for (name, each) in [("recvfrom", 3), ("sendmsg", 3), ("close", 1)] {
+            let surplus = calls[name] - each * TIMES as i64;
+            assert!(surplus.abs() <= CHANCE, "{api}: {surplus} more {name}");
+        }
     }
 }
 

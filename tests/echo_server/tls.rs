@@ -35,10 +35,20 @@ fn text(path: &Path) -> String {
 /// Starts it with one of the tests' certificates, and with more arguments.
 #[track_caller]
 fn start(api: &str, more: &[&str]) -> EchoServer {
+    let arguments = arguments(api);
+    let arguments = arguments
+        .iter()
+        .map(String::as_str)
+        .chain(more.iter().copied());
+    EchoServer::start(&arguments.collect::<Vec<_>>())
+}
+
+/// What it is told, to serve with one of the tests' certificates.
+pub(crate) fn arguments(api: &str) -> Vec<String> {
     let (cert, key) = (file("server.pem"), file("server.key"));
-    let mut arguments = vec!["--api", api, "--tls-cert", &cert, "--tls-key", &key];
-    arguments.extend(more);
-    EchoServer::start(&arguments)
+    ["--api", api, "--tls-cert", &cert, "--tls-key", &key]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn certificate(path: &Path) -> CertificateDer<'static> {
@@ -71,6 +81,15 @@ impl<S: Read + Write> Client<S> {
         let name = "localhost".try_into().expect("a name");
         let connection = ClientConnection::new(config, name).expect("a connection");
         Self(StreamOwned::new(connection, stream))
+    }
+
+    /// The first bytes leave with the last word of the handshake.
+    #[track_caller]
+    pub(crate) fn echo_at_once(&mut self, bytes: &[u8]) {
+        self.0.conn.writer().write_all(bytes).expect("to be kept");
+        let mut echoed = vec![0; bytes.len()];
+        self.0.read_exact(&mut echoed).expect("an echo");
+        assert!(echoed == bytes, "other bytes came back");
     }
 
     fn try_echo(&mut self, bytes: &[u8]) -> io::Result<()> {
