@@ -559,7 +559,8 @@ impl Stream for TlsStream {
 /// How much is encrypted before the system is asked to take it, in bytes: a record of the largest
 /// size. It is in the fastest cache still when it is sent, which is worth more than fewer calls.
 const AT_ONCE: usize = 16 * 1024;
-/// How many received bytes a step of a handshake stands for, by the time that it takes.
-const STEP_OF_HANDSHAKE: usize = 32 * 1024;
+/// How many received bytes a step of a handshake stands for, by the time that it takes: as many as a
+/// turn takes in, so whoever waits to answer comes in between.
+const STEP_OF_HANDSHAKE: usize = 256 * 1024;
 /// Room for the records of so much.
 const RECORDS: usize = AT_ONCE + 1024;
