@@ -1,4 +1,4 @@
-//! TLS between two transports: what the one below receives, and the one above reads and writes.
+//! TLS between two transports: the handshake, what is said, and the end.
 //!
 //! Owns: [`TlsCore`], which both share: the engine, the bytes on their way to it, and the phase.
 //! Why: the transport above is one like any other, with a stream that is no socket; so flow
@@ -8,9 +8,8 @@
 //! out with what is sent next, and at once where nothing else is. asyncio's counterpart: the half
 //! of `SSLProtocol` below `_SSLProtocolTransport`.
 
-use std::any::Any;
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,32 +17,31 @@ use std::time::Duration;
 use crate::event_loop::TimerHandle;
 use crate::event_loop::cells::{Shared, Slot};
 use crate::sansio::byte_queue::ByteQueue;
-use crate::sys::{Address, Credentials, Layer, Stream};
 use crate::tls::details::TlsDetails;
 use crate::tls::engine::Engine;
 use crate::tls::error::TlsError;
 use crate::tls::phase::{Phase, Step};
-use crate::transports::{PeerCredentials, Received, SockName, Transport};
+use crate::transports::Transport;
 
 pub(super) struct TlsCore {
     me: Weak<Self>,
     /// The transport below.
     lower: Transport,
     /// Empty while it is lent, and when the connection is over.
-    engine: Slot<Box<Engine>>,
+    pub(super) engine: Slot<Box<Engine>>,
     /// Received below and not fed to the engine yet.
     incoming: Shared<ByteQueue>,
     /// The transport below has seen the end.
-    eof: Cell<bool>,
+    pub(super) eof: Cell<bool>,
     phase: Cell<Phase>,
     /// How much was encrypted since something was sent.
-    encrypted: Cell<usize>,
+    pub(super) encrypted: Cell<usize>,
     /// For the handshake, and for the end.
     timer: Slot<TimerHandle>,
     shutdown_timeout: Duration,
-    details: Slot<Rc<TlsDetails>>,
+    pub(super) details: Slot<Rc<TlsDetails>>,
     /// What the engine found wrong, behind bytes that were in order.
-    broken: Slot<TlsError>,
+    pub(super) broken: Slot<TlsError>,
     /// Why it failed.
     failure: Slot<Arc<io::Error>>,
 }
@@ -78,7 +76,7 @@ impl TlsCore {
         self.failure.get()
     }
 
-    fn step(&self, step: Step) {
+    pub(super) fn step(&self, step: Step) {
         self.phase.set(self.phase.get().next(step));
         if self.phase.get() != Phase::Open {
             self.lower.core().receive_again();
@@ -118,7 +116,7 @@ impl TlsCore {
 
     /// Feeds the engine, as far as it takes it. False if it cannot be had. What is behind an error
     /// nobody will read.
-    fn feed(&self) -> Result<bool, TlsError> {
+    pub(super) fn feed(&self) -> Result<bool, TlsError> {
         let mut queue = self.incoming.with(std::mem::take);
         let mut rest = queue.as_slice();
         let size = rest.len();
@@ -138,21 +136,12 @@ impl TlsCore {
         fed.map_or(Ok(false), |fed| fed.map(|()| true))
     }
 
-    /// Has the engine take what the system has, as far as there is something to read then. False
-    /// if there was nothing.
-    fn pull(&self) -> Result<bool, TlsError> {
-        let pulled = self
-            .engine
-            .lend(|engine| engine.feed_from(&mut Below(self)));
-        pulled.unwrap_or(Ok(false))
-    }
-
     /// TLS has failed, or is over: nobody reads any more.
     pub(super) fn forget_incoming(&self) {
         drop(self.incoming.with(std::mem::take));
     }
 
-    fn has_incoming(&self) -> bool {
+    pub(super) fn has_incoming(&self) -> bool {
         self.incoming.with(|incoming| !incoming.is_empty())
     }
 
@@ -162,7 +151,7 @@ impl TlsCore {
     }
 
     /// Whether the peer has said that it sends no more, and there is nothing more to read.
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.engine.lend(|engine| engine.has_ended()) == Some(true)
     }
 
@@ -211,7 +200,7 @@ impl TlsCore {
     // Bytes to below.
 
     /// Whether what the engine has to say by itself may wait for what is written next.
-    fn may_wait(&self) -> bool {
+    pub(super) fn may_wait(&self) -> bool {
         self.engine.lend(|engine| engine.may_wait()) == Some(true)
     }
 
@@ -224,7 +213,7 @@ impl TlsCore {
 
     /// Gives what the engine has to say to the system, and what that does not take to the transport
     /// below. False if there was nothing.
-    fn put_records(&self) -> bool {
+    pub(super) fn put_records(&self) -> bool {
         self.encrypted.set(0);
         let lower = self.lower.core();
         let records = self.engine.lend(|engine| {
@@ -341,226 +330,11 @@ impl TlsCore {
     }
 }
 
-impl Layer for TlsCore {
-    fn receive(&self, storage: &mut Vec<u8>) -> io::Result<usize> {
-        if self.phase.get() != Phase::Open {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let before = storage.len();
-        loop {
-            self.engine.lend(|engine| engine.read(storage));
-            if storage.len() == storage.capacity() || self.broken.is_some() {
-                break;
-            }
-            let fed = if self.has_incoming() {
-                self.feed()
-            } else {
-                self.pull()
-            };
-            match fed {
-                Ok(true) => {}
-                Ok(false) => break,
-                // It is told behind what came in good order.
-                Err(error) => drop(self.broken.put(error)),
-            }
-        }
-        // An answer to what came, for which nobody above has a write.
-        if !self.may_wait() {
-            self.send_records();
-        }
-        if !self.has_incoming() && !self.lower.is_reading() {
-            self.lower.resume_reading();
-        }
-        if storage.len() > before {
-            return Ok(storage.len() - before);
-        }
-        let error = match self.broken.take() {
-            Some(error) => error,
-            None if self.has_ended() => {
-                self.lower.core().carry_to_the_end();
-                self.lower.core().look_for_reset();
-                return Ok(0);
-            }
-            None if self.eof.get() => TlsError::Truncated,
-            None => return Err(io::ErrorKind::WouldBlock.into()),
-        };
-        self.fail(error.clone().into());
-        Err(error.into())
-    }
-
-    fn is_drained(&self) -> bool {
-        let more = self.has_incoming() || self.lower.core().may_receive_for();
-        // An end is told in a receive of its own.
-        !(more || self.eof.get() || self.broken.is_some() || self.has_ended())
-    }
-
-    fn flush(&self) -> bool {
-        if self.encrypted.get() > 0 || !self.may_wait() {
-            self.put_records();
-        }
-        self.lower.core().send();
-        self.lower.core().may_send()
-    }
-
-    fn wait_no_longer(&self) {
-        self.send_records();
-    }
-
-    fn unsent(&self) -> usize {
-        self.lower.core().send();
-        self.lower.core().waiting() + self.encrypted.get()
-    }
-
-    fn set_reading(&self, reading: bool) {
-        if reading {
-            self.lower.resume_reading();
-        } else if self.phase.get() == Phase::Open {
-            self.lower.pause_reading();
-        }
-    }
-
-    fn hear_no_more(&self) {
-        self.lower.core().hear_no_more();
-    }
-
-    fn can_write_eof(&self) -> bool {
-        let details = self.details.get();
-        details.is_some_and(|details| details.version == rustls::ProtocolVersion::TLSv1_3)
-    }
-
-    fn shut_down_write(&self) {
-        self.engine.lend(|engine| engine.close_notify());
-        // Sent, since the one below may be unable to end its half, and does nothing then.
-        self.send_records();
-        let _ = self.lower.end_writing();
-    }
-
-    fn say_goodbye(&self) -> bool {
-        match self.phase.get() {
-            Phase::Open => {
-                self.step(Step::Close);
-                self.shut_down_write();
-                self.lower.resume_reading();
-                self.look_whether_sent();
-            }
-            Phase::Handshaking => {
-                self.cancel_timer();
-                self.step(Step::Close);
-                self.lower.abort();
-            }
-            Phase::Closing | Phase::Parting | Phase::Failing | Phase::Over => {}
-        }
-        false
-    }
-
-    fn end(&self) {
-        // What was to be said the peer may still hear.
-        if self.phase.get() != Phase::Failing {
-            self.cancel_timer();
-            self.step(Step::Lose);
-            self.lower.abort();
-        }
-        self.forget_incoming();
-        drop(self.engine.take());
-    }
-
-    fn survivor(&self) -> Option<Rc<dyn Any>> {
-        let lives_on = self.phase.get() == Phase::Failing;
-        lives_on.then(|| Rc::new(self.lower.clone()) as Rc<dyn Any>)
-    }
-
-    fn details(&self) -> Option<Rc<dyn Any>> {
-        Some(self.details.get()?)
-    }
-}
-
-/// What comes from the system, as the engine wants to have it.
-struct Below<'a>(&'a TlsCore);
-
-impl Read for Below<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let lower = self.0.lower.core();
-        match lower.receive_for(buffer) {
-            Received::Bytes(size) => return Ok(size),
-            // To the engine only a `close_notify` is an end.
-            Received::Eof => self.0.note_eof(),
-            Received::Blocked => {}
-            Received::Failed(error) => lower.fail(error),
-        }
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-/// The stream of the transport above.
-pub(super) struct TlsStream(pub(super) Rc<TlsCore>);
-
-impl Stream for TlsStream {
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut storage = Vec::with_capacity(buffer.len());
-        let size = self.0.receive(&mut storage)?;
-        buffer[..size].copy_from_slice(&storage);
-        Ok(size)
-    }
-
-    fn read_behind(&self, storage: &mut Vec<u8>) -> io::Result<usize> {
-        self.0.receive(storage)
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let core = &self.0;
-        match core.phase.get() {
-            Phase::Open if core.lower.core().may_send() => {}
-            Phase::Open | Phase::Handshaking => return Err(io::ErrorKind::WouldBlock.into()),
-            // Behind a `close_notify` nothing is said. Were it kept, it would be tried for ever.
-            Phase::Closing | Phase::Parting | Phase::Failing | Phase::Over => {
-                return Ok(bytes.len());
-            }
-        }
-        let bytes = &bytes[..bytes.len().min(AT_ONCE)];
-        core.engine.lend(|engine| engine.write(bytes));
-        core.encrypted.set(core.encrypted.get() + bytes.len());
-        if core.encrypted.get() >= AT_ONCE {
-            core.put_records();
-        }
-        Ok(bytes.len())
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        self.0.shut_down_write();
-        Ok(())
-    }
-
-    fn finish_connect(&self) -> io::Result<Option<Address>> {
-        Ok(Some(self.0.lower.core().peer_name().clone()))
-    }
-
-    fn take_error(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn local_address(&self) -> io::Result<Address> {
-        let name = self.0.lower.get_extra_info(SockName);
-        name.ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
-    fn short_read_drains(&self) -> bool {
-        self.0.is_drained()
-    }
-
-    fn peer_credentials(&self) -> Option<Credentials> {
-        self.0.lower.get_extra_info(PeerCredentials)
-    }
-
-    fn layer(&self) -> Option<Rc<dyn Layer>> {
-        Some(Rc::clone(&self.0) as Rc<dyn Layer>)
-    }
-}
-
-/// How much is encrypted before the system is asked to take it, in bytes: a record of the largest
-/// size. It is in the fastest cache still when it is sent, which is worth more than fewer calls.
-const AT_ONCE: usize = 16 * 1024;
 /// How many received bytes a step of a handshake stands for, by the time that it takes: as many as a
 /// turn takes in, so whoever waits to answer comes in between.
 const STEP_OF_HANDSHAKE: usize = 256 * 1024;
+/// How much is encrypted before the system is asked to take it, in bytes: a record of the largest
+/// size. It is in the fastest cache still when it is sent, which is worth more than fewer calls.
+pub(super) const AT_ONCE: usize = 16 * 1024;
 /// Room for the records of so much.
 const RECORDS: usize = AT_ONCE + 1024;

@@ -21,6 +21,7 @@ mod core;
 mod details;
 mod engine;
 mod error;
+mod layer;
 mod options;
 mod phase;
 mod protocol;

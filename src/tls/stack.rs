@@ -13,7 +13,8 @@ use std::rc::Rc;
 
 use crate::event_loop::LoopHandle;
 use crate::sys::Readiness;
-use crate::tls::core::{TlsCore, TlsStream};
+use crate::tls::core::TlsCore;
+use crate::tls::layer::TlsStream;
 use crate::tls::options::Prepared;
 use crate::tls::protocol::{Handshake, HandshakeWaiter, TlsProtocol};
 use crate::transports::{Connection, Owner, Parts, Policies, Protocol, Transport};
