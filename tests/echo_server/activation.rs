@@ -105,15 +105,32 @@ fn what_is_no_listener_is_named_in_one_line() {
         );
         assert_eq!(line, expected, "{sockets:?}");
     }
-    let line = refused_by(activated(&["connected"], &[]), 1);
-    let expected = "echo-server: A listening Stream Socket was expected, got a connected one";
-    assert_eq!(line, expected);
-    for number in ["0", "-1", "many", "4000000000", ""] {
+    for (socket, what) in [
+        ("connected", "is connected"),
+        ("unbound", "is not bound to any address"),
+        ("unbound-unix", "is not bound to any address"),
+    ] {
+        let line = refused_by(activated(&["tcp", socket], &[]), 1);
+        let expected = format!("echo-server: LISTEN_FDS: descriptor 4 {what}");
+        assert_eq!(line, expected);
+    }
+    for number in ["-1", "many", "4000000000", ""] {
         let mut command = activated(&[], &[]);
         command.env("LISTEN_FDS", number);
         let expected = format!("echo-server: LISTEN_FDS: {number:?} is no number of sockets");
         assert_eq!(refused_by(command, 1), expected);
     }
+}
+
+/// As `sd_listen_fds` has it: nothing was inherited.
+#[test]
+fn a_number_of_zero_is_none() {
+    if !require("python3", "python3") {
+        return;
+    }
+    let server = EchoServer::start_with(activated(&[], &["--port", "0"]), 1);
+    echo(&server.connect(), b"hello");
+    assert_eq!(server.stop().stdout, Vec::<String>::new());
 }
 
 #[test]

@@ -303,7 +303,7 @@ fn a_bad_argument_is_named_in_one_line() {
 #[test]
 fn workers_that_have_nothing_to_serve_are_refused() {
     // The path is not made either.
-    let line = refused(&["--workers", "2", "--unix", "/nowhere"], 1);
+    let line = refused(&["--workers", "2", "--unix", "/nowhere"], 2);
     let expected = "echo-server: --workers: only the first one could serve what --unix names";
     assert_eq!(line, expected);
 }

@@ -27,7 +27,7 @@ impl Traced {
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let mut command = Command::new("sh");
         command
-            .args(["-c", &format!("{limit} exec strace \"$@\""), "sh", "-o"])
+            .args(["-c", &format!("{limit} exec strace -f \"$@\""), "sh", "-o"])
             .arg(&log)
             .args(strace)
             .args([BINARY, "--port", "0", "--shutdown-timeout", "0"])
@@ -36,12 +36,16 @@ impl Traced {
         Self { server, log }
     }
 
-    /// The calls so far.
+    /// The calls so far, without the threads that made them.
     fn calls(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.log).unwrap();
         // The last line may be half of one.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole.lines().map(str::to_owned).collect()
+        let call = |line: &str| {
+            line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ')
+                .to_owned()
+        };
+        whole.lines().map(call).collect()
     }
 
     /// Ends the server, and gives what it has logged.
@@ -92,6 +96,7 @@ fn without_any_family_it_ends_with_both_addresses_named() {
     }
     let output = Command::new("strace")
         .args([
+            "-f",
             "-o",
             "/dev/null",
             "-e",

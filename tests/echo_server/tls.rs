@@ -21,7 +21,7 @@ use crate::common::folder::Folder;
 use crate::common::peers::require;
 use crate::common::{PATIENCE, wait_for};
 use crate::process::Running;
-use crate::server::{APIS, EchoServer, connect};
+use crate::server::{APIS, BINARY, EchoServer, connect};
 
 /// The path of one of the tests' files, as an argument.
 fn file(name: &str) -> String {
@@ -339,6 +339,69 @@ fn sighup_gives_new_connections_the_new_certificate_and_old_ones_go_on() {
         old.end();
         new.end();
         server.stop();
+    }
+}
+
+/// Whichever of the workers had ended first when it came: it is a matter of chance who has the
+/// client, so there are several tries. The numbers are told to the end as well.
+#[test]
+fn a_sighup_while_it_ends_is_heard_until_the_last_worker_is_over() {
+    for _ in 0..8 {
+        let files = Files::new();
+        let arguments = ["--workers", "2", "--shutdown-timeout", "600"];
+        let server = files.start("streams", &[&arguments[..], &["--stats", "0.05"]].concat());
+        let mut client = client(&server);
+        client.echo(b"before");
+        server.process.signal("TERM");
+        wait_for("the end of the other worker", || {
+            let is_over = server.log().contains("connections: 0 ended in time");
+            is_over.then_some(())
+        });
+        let line = hang_up(&server);
+        assert!(line.contains("INFO"), "{line}");
+        let lines = || server.log().matches("stats: 1 open").count();
+        let before = lines();
+        wait_for("the next line of numbers", || {
+            (lines() > before).then_some(())
+        });
+        client.echo(b"after");
+        client.end();
+        assert_eq!(server.wait().code, Some(0));
+    }
+}
+
+/// The certificate comes by a pipe, so it waits for us while it starts.
+#[test]
+fn a_signal_while_it_starts_ends_it_in_order_or_is_no_news() {
+    for signal in ["TERM", "INT", "HUP"] {
+        let files = Files::new();
+        let path = files.0.path("cert.pem");
+        let pem = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| text(&files.0.path(name)));
+        let mut command = Command::new(BINARY);
+        command.args(["--port", "0", "--tls-cert", &cert, "--tls-key", &key]);
+        let server = EchoServer::start_with(command, 0);
+        // This returns when the server reads.
+        let mut pipe = File::options().write(true).open(&path).unwrap();
+        server.process.signal(signal);
+        pipe.write_all(&pem).unwrap();
+        drop(pipe);
+        if signal == "HUP" {
+            assert!(server.line().starts_with("Serving on "));
+            // It asks for the files as they are now.
+            fs::write(&path, pem).unwrap();
+            wait_for("a line about SIGHUP", || {
+                server.log().contains("SIGHUP: new").then_some(())
+            });
+            server.stop();
+        } else {
+            let end = server.wait();
+            assert_eq!((end.code, end.stdout), (Some(0), Vec::new()));
+            assert!(end.stderr.contains("stopping"), "{}", end.stderr);
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
     activate.py WHAT... -- PROGRAM ARGUMENT...
 
-Each WHAT is `tcp`, `udp`, `file`, `connected`, `nothing`, or the path of a unix socket. LISTEN_FDS is set to
-their number unless it is set already.
+Each WHAT is `tcp`, `udp`, `file`, `connected`, `unbound`, `unbound-unix`, `nothing`, or the path of
+a unix socket. LISTEN_FDS is set to their number unless it is set already.
 """
 
 import fcntl
@@ -28,7 +28,11 @@ def opened(what):
         return given.detach()
     if what == "file":
         return os.open(os.devnull, os.O_RDONLY)
+    if what == "unbound":
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM).detach()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if what == "unbound-unix":
+        return sock.detach()
     sock.bind(what)
     sock.listen()
     return sock.detach()

@@ -3,8 +3,8 @@
 usage: load.py HOST PORT CLIENTS MESSAGES
 
 Each of CLIENTS sends MESSAGES messages on a connection, one after the other, the last one together
-with its end; and then it connects anew. Every byte that comes back is looked at. Prints "open" when all of them are
-connected at the same time and have heard the first message. Then on stdin:
+with its end; and then it connects anew. Every byte that comes back is looked at. Prints "open" when
+all of them are connected at the same time and have heard the first message. Then on stdin:
 
 "mark": connections that begin from now on are counted by themselves.
 "report": answers with the numbers so far.

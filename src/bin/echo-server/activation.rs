@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
+use rustix::net::getpeername;
 
 /// A socket that listens already. It is the service manager's, so its path stays.
 #[derive(Debug)]
@@ -23,9 +24,23 @@ impl Inherited {
             Self::Unix(listener) => listener.try_clone().map(Self::Unix),
         }
     }
+
+    fn is_connected(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => getpeername(listener).is_ok(),
+            Self::Unix(listener) => getpeername(listener).is_ok(),
+        }
+    }
+
+    fn is_bound(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().is_ok_and(|it| it.port() != 0),
+            Self::Unix(listener) => listener.local_addr().is_ok_and(|it| !it.is_unnamed()),
+        }
+    }
 }
 
-/// Those that are meant for this process. It has to be called before there is another thread, and
+/// Those that are meant for this process; there may be none. It has to be called before there is another thread, and
 /// once: the variables are removed, so that they go to no other program.
 pub(crate) fn inherited() -> io::Result<Vec<Inherited>> {
     let Some(count) = count()? else {
@@ -48,7 +63,7 @@ fn count() -> io::Result<Option<usize>> {
     }
     // More than that no process is given, and a list of them is made before any is looked at.
     let number = count.to_str().and_then(|count| count.parse().ok());
-    match number.filter(|count| (1..=MOST).contains(count)) {
+    match number.filter(|count| *count <= MOST) {
         Some(count) => Ok(Some(count)),
         None => Err(refused(format!("{count:?} is no number of sockets"))),
     }
@@ -60,12 +75,20 @@ fn take(descriptors: &mut ListenFd, index: usize) -> io::Result<Inherited> {
         let unix = descriptors.take_unix_listener(index).ok().flatten();
         unix.map(Inherited::Unix)
     });
-    found.ok_or_else(|| {
-        let descriptor = FIRST + index;
+    let descriptor = FIRST + index;
+    let inherited = found.ok_or_else(|| {
         refused(format!(
             "descriptor {descriptor} is no TCP or unix stream socket"
         ))
-    })
+    })?;
+    if inherited.is_connected() {
+        return Err(refused(format!("descriptor {descriptor} is connected")));
+    }
+    if !inherited.is_bound() {
+        let message = format!("descriptor {descriptor} is not bound to any address");
+        return Err(refused(message));
+    }
+    Ok(inherited)
 }
 
 fn refused(reason: String) -> io::Error {

@@ -85,7 +85,7 @@ pub(crate) struct Options {
     pub(crate) shutdown_timeout: Duration,
 
     /// How many event loops to run, each on a thread of its own: the system spreads connections
-    /// over them. 0 is one for each core
+    /// over them. 0 is one for each core, or one where only --unix is served
     #[arg(long, help_heading = RUNNING, value_name = "NUMBER", default_value = "1", value_parser = workers, allow_negative_numbers = true)]
     pub(crate) workers: usize,
 
@@ -122,7 +122,7 @@ pub(crate) enum Generated {
 }
 
 impl Options {
-    /// What the process was given, if it makes sense together.
+    /// What the process was given.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         let options = Self::try_parse()?;
         let most = options.max_connections.unwrap_or(usize::MAX);
@@ -134,6 +134,27 @@ impl Options {
             return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
         }
         Ok(options)
+    }
+
+    /// Whether there is a TCP port to serve, by itself or since nothing else is.
+    pub(crate) fn serves_tcp(&self, has_inherited: bool) -> bool {
+        let is_asked_for = !self.host.is_empty() || self.port.is_some();
+        is_asked_for || (self.unix.is_empty() && !has_inherited)
+    }
+
+    /// The same with as many workers as there are to be. Where only paths are served, which one
+    /// worker has to itself, that is one.
+    pub(crate) fn with_workers(mut self, has_inherited: bool) -> io::Result<Self> {
+        if self.serves_tcp(has_inherited) || has_inherited {
+            self.workers = LoopGroup::new(self.workers)?.count();
+        } else if self.workers > 1 {
+            let message = "--workers: only the first one could serve what --unix names";
+            let refusal = Self::command().error(ErrorKind::ArgumentConflict, message);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, refusal));
+        } else {
+            self.workers = 1;
+        }
+        Ok(self)
     }
 }
 
@@ -182,11 +203,10 @@ fn period(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// As many as were asked for, or as many as there are cores.
 fn workers(text: &str) -> Result<usize, String> {
     let asked = text.parse().map_err(|error| format!("{error}"))?;
     match LoopGroup::new(asked) {
-        Ok(group) => Ok(group.count()),
+        Ok(_) => Ok(asked),
         Err(error) => Err(error.to_string()),
     }
 }

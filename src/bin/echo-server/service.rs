@@ -16,7 +16,7 @@ use crate::stats::{Report, Tally};
 pub(crate) struct Service {
     pub(crate) options: Options,
     pub(crate) context: Option<TlsServerContext>,
-    pub(crate) manager: Manager,
+    pub(crate) manager: Arc<Manager>,
     /// How often the manager wants to hear from all workers.
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) signals: Arc<Signals>,
@@ -40,7 +40,8 @@ impl Service {
     pub(crate) fn new(
         options: Options,
         context: Option<TlsServerContext>,
-        manager: Manager,
+        manager: Arc<Manager>,
+        signals: Arc<Signals>,
     ) -> io::Result<Self> {
         let workers: BTreeSet<usize> = (0..options.workers).collect();
         Ok(Self {
@@ -48,7 +49,7 @@ impl Service {
             // Twice in the time that it waits.
             heartbeat: manager.watchdog()?.map(|patience| patience / 2),
             manager,
-            signals: Arc::default(),
+            signals,
             tallies: workers.iter().map(|_| Arc::default()).collect(),
             report: Mutex::new(Report::new()),
             standing: Mutex::new(Standing::new(workers)),
@@ -89,10 +90,10 @@ impl Service {
 
     /// A worker is over, and will say nothing any more.
     pub(crate) fn is_over(&self, worker: usize) {
-        let mut standing = lock(&self.standing);
-        standing.running.remove(&worker);
-        // The others may have waited for this one alone.
-        standing.hear(worker);
+        let are_all_heard = lock(&self.standing).leave(worker);
+        if are_all_heard {
+            self.manager.is_alive();
+        }
     }
 
     pub(crate) fn tell_interval(&self) {
@@ -126,6 +127,13 @@ impl Standing {
         }
         are_all_heard
     }
+
+    /// It is over. Whether the others had waited for this one alone.
+    fn leave(&mut self, worker: usize) -> bool {
+        self.running.remove(&worker);
+        let are_all_heard = self.hear(worker);
+        are_all_heard && !self.running.is_empty()
+    }
 }
 
 /// What is guarded is whole at each moment.
@@ -156,11 +164,14 @@ mod tests {
             assert_eq!(heard, [false, false, false, false, true]);
         }
         // One that is over is not waited for.
-        standing.running.remove(&1);
-        assert!(!standing.hear(1));
+        assert!(!standing.leave(1));
         assert!(!standing.hear(0));
         assert!(standing.hear(2));
         assert!(!standing.hear(2));
-        assert!(standing.hear(0));
+        // All that are left had said so: it is told when the last silent one goes.
+        assert!(standing.leave(0));
+        assert!(standing.hear(2));
+        // Of nobody there is nothing to tell.
+        assert!(!standing.leave(2));
     }
 }

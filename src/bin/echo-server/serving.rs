@@ -32,23 +32,19 @@ enum Place {
 
 /// What each of so many workers serves: TCP first, then the paths and what was inherited, in their
 /// orders.
-pub(crate) fn listeners(
+pub(crate) async fn listeners(
     options: &Options,
     inherited: Vec<Inherited>,
 ) -> io::Result<Vec<Vec<Listener>>> {
     let workers = options.workers;
     let most = options.max_connections.unwrap_or(usize::MAX);
     let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    let is_asked_for = !options.host.is_empty() || options.port.is_some();
-    if is_asked_for || (options.unix.is_empty() && inherited.is_empty()) {
-        for (worker, places) in tcp(options)?.into_iter().enumerate() {
+    if options.serves_tcp(!inherited.is_empty()) {
+        for (worker, places) in tcp(options).await?.into_iter().enumerate() {
             let most = share(most, worker, workers);
             let places = places.into_iter().map(Place::Tcp);
             listeners[worker].extend(places.map(|place| Listener { place, most }));
         }
-    } else if workers > 1 && inherited.is_empty() {
-        let message = "--workers: only the first one could serve what --unix names";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     for path in &options.unix {
         // One of them makes the path, and removes it.
@@ -81,7 +77,7 @@ fn share(most: usize, worker: usize, workers: usize) -> usize {
 }
 
 /// One worker serves the addresses as they were said, several have sockets that share them.
-fn tcp(options: &Options) -> io::Result<Vec<Vec<Endpoint>>> {
+async fn tcp(options: &Options) -> io::Result<Vec<Vec<Endpoint>>> {
     let mut hosts = options.host.clone();
     if hosts.is_empty() {
         hosts.push(DEFAULT_HOST.to_owned());
@@ -90,7 +86,7 @@ fn tcp(options: &Options) -> io::Result<Vec<Vec<Endpoint>>> {
     if options.workers == 1 {
         return Ok(vec![vec![endpoint]]);
     }
-    let sockets = evloop::run(shared(endpoint, options.workers))??;
+    let sockets = shared(endpoint, options.workers).await?;
     let endpoints = |sockets: Vec<OwnedFd>| sockets.into_iter().map(Endpoint::from).collect();
     Ok(sockets.into_iter().map(endpoints).collect())
 }

@@ -1,19 +1,15 @@
 //! The signals that end it.
 
-use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::rc::Rc;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use evloop::LoopHandle;
 use evloop::signals::{SIGINT, SIGTERM};
 
-/// How many of SIGINT and SIGTERM came, as all workers know it.
-///
-/// Each of them sees the signals by itself, but for one: that which comes while some of them do not
-/// listen yet. So they tell each other.
+/// How many of SIGINT and SIGTERM came, as all loops know it: one of them listens.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
     state: Mutex<State>,
@@ -26,50 +22,55 @@ struct State {
 }
 
 impl Signals {
-    /// Has this loop listen, and `changed` called with each new number, by one of all loops.
+    /// Has this loop listen, and `changed` called with each new number.
     pub(crate) fn listen(
         self: &Arc<Self>,
         handle: &LoopHandle,
         changed: impl Fn(u32) + Clone + 'static,
     ) -> io::Result<()> {
-        let seen = Rc::new(Cell::new(0));
         for number in [SIGINT, SIGTERM] {
-            let (all, seen, changed) = (Arc::clone(self), Rc::clone(&seen), changed.clone());
-            handle.add_signal_handler(number, move || {
-                seen.set(seen.get() + 1);
-                if all.raise_to(seen.get()) {
-                    changed(seen.get());
-                }
-            })?;
+            let (all, changed) = (Arc::clone(self), changed.clone());
+            handle.add_signal_handler(number, move || changed(all.raise()))?;
         }
         Ok(())
     }
 
     /// Waits for so many of them.
     pub(crate) async fn reached(&self, number: u32) {
-        poll_fn(|cx| {
-            let mut state = self.lock();
-            if state.came >= number {
-                return Poll::Ready(());
-            }
-            state.waiting.push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        poll_fn(|cx| self.poll_reached(number, cx)).await;
     }
 
-    /// Whether nobody knew.
-    fn raise_to(&self, number: u32) -> bool {
-        let waiting = {
+    /// The output of `future`, unless the first of them comes sooner: then it is dropped.
+    pub(crate) async fn or_output<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match self.poll_reached(1, cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => future.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    fn poll_reached(&self, number: u32, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.came >= number {
+            return Poll::Ready(());
+        }
+        let waker = cx.waker();
+        if !state.waiting.iter().any(|known| known.will_wake(waker)) {
+            state.waiting.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    /// One more came: how many those are.
+    fn raise(&self) -> u32 {
+        let (came, waiting) = {
             let mut state = self.lock();
-            if state.came >= number {
-                return false;
-            }
-            state.came = number;
-            std::mem::take(&mut state.waiting)
+            state.came = state.came.saturating_add(1);
+            (state.came, std::mem::take(&mut state.waiting))
         };
         waiting.iter().for_each(Waker::wake_by_ref);
-        true
+        came
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -29,6 +29,15 @@ pub(crate) fn argument(context: Option<&TlsServerContext>) -> Ssl<TlsServerConte
     context.map_or_else(|| false.into(), Ssl::from)
 }
 
+/// Has a SIGHUP that comes while it starts wait for [`reload_at_sighup`], where it would end the
+/// process else.
+pub(crate) fn catch_sighup(handle: &LoopHandle, options: &Options) -> io::Result<()> {
+    match options.tls_cert {
+        Some(_) => handle.add_signal_handler(SIGHUP, || {}),
+        None => Ok(()),
+    }
+}
+
 /// Has the files read again at each SIGHUP.
 pub(crate) fn reload_at_sighup(handle: &LoopHandle, service: &Arc<Service>) -> io::Result<()> {
     let reload = Rc::new(Reload {

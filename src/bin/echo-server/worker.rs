@@ -24,38 +24,32 @@ pub(crate) async fn work(
         tally.add_error();
         log::error!("{context}");
     });
+    keep_telling(&handle, &service, worker);
+    let starting = start_all(&service, worker, listeners);
+    // It may end before it has begun.
+    if let Some(servers) = service.signals.or_output(starting).await {
+        let servers = servers?;
+        service.serves(worker, servers.iter().flat_map(Server::sockets).collect());
+        service.signals.reached(1).await;
+        end(&handle, &service, &servers).await?;
+    }
+    service.tally(worker).look_at(&handle);
+    service.is_over(worker);
+    Ok(())
+}
+
+async fn start_all(
+    service: &Arc<Service>,
+    worker: usize,
+    listeners: Vec<Listener>,
+) -> io::Result<Vec<Server>> {
     let ssl = tls::argument(service.context.as_ref());
     let mut servers = Vec::new();
     for listener in listeners {
         let tally = service.tally(worker);
         servers.push(start(&service.options, &ssl, tally, listener).await?);
     }
-    listen_to_signals(&handle, &service)?;
-    // All workers have the same context, and one of them reads it again.
-    if worker == 0 && service.context.is_some() {
-        tls::reload_at_sighup(&handle, &service)?;
-    }
-    keep_telling(&handle, &service, worker);
-    service.serves(worker, servers.iter().flat_map(Server::sockets).collect());
-
-    service.signals.reached(1).await;
-    end(&handle, &service, &servers).await?;
-    service.tally(worker).look_at(&handle);
-    service.is_over(worker);
-    Ok(())
-}
-
-fn listen_to_signals(handle: &LoopHandle, service: &Arc<Service>) -> io::Result<()> {
-    let told = Arc::clone(service);
-    service.signals.listen(handle, move |number| match number {
-        1 => {
-            log::info!("stopping; a second signal aborts what is open");
-            told.manager.stopping();
-        }
-        2 => log::info!("another signal: aborting"),
-        // Nothing is left to ask for.
-        _ => {}
-    })
+    Ok(servers)
 }
 
 /// What is said every so often, for as long as the loop runs.
@@ -71,14 +65,16 @@ fn keep_telling(handle: &LoopHandle, service: &Arc<Service>, worker: usize) {
         let service = Arc::clone(service);
         repeat(handle, interval, move |handle| {
             service.tally(worker).look_at(handle);
-            if worker == 0 {
-                service.tell_interval();
-            }
         });
     }
 }
 
-fn repeat(handle: &LoopHandle, interval: Duration, mut job: impl FnMut(&LoopHandle) + 'static) {
+/// Does it again and again, after each interval, as long as the loop runs.
+pub(crate) fn repeat(
+    handle: &LoopHandle,
+    interval: Duration,
+    mut job: impl FnMut(&LoopHandle) + 'static,
+) {
     let its = handle.clone();
     drop(handle.create_task(async move {
         while sleep(interval).await.is_ok() {
