@@ -6,7 +6,6 @@
 //! only waits, and returns when no thread of the group is left; loops share nothing but what is
 //! handed over. asyncio's counterpart: none; there it is a process for each core.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::future::IntoFuture;
@@ -174,7 +173,8 @@ impl LoopGroup {
             for (index, part) in parts.into_iter().enumerate() {
                 let name = format!("{}-{index}", self.thread_name);
                 let over = Over {
-                    index,
+                    worker: index,
+                    is_well: false,
                     report: report.clone(),
                 };
                 let main = move |loops| main(Worker { index, loops }, part);
@@ -192,8 +192,9 @@ impl LoopGroup {
                 // It waits for this.
                 let _ = begun.start.send(Arc::clone(&loops));
             }
+            let first = first_failure(&reports, &loops);
             let threads = begun.into_iter().map(|begun| begun.thread);
-            wait(threads.enumerate().collect(), &reports, &loops)
+            outputs(threads.collect(), first)
         })
     }
 }
@@ -358,15 +359,16 @@ struct Begun<'scope, T> {
 }
 
 /// Begins a thread, and waits until its loop exists.
-fn begin<'scope, M>(
+fn begin<'scope, M, T, E>(
     scope: &'scope Scope<'scope, '_>,
     name: String,
     over: Over,
     main: impl FnOnce(Loops) -> M + Send + 'scope,
 ) -> io::Result<Begun<'scope, M::Output>>
 where
-    M: IntoFuture,
-    M::Output: Send + 'scope,
+    M: IntoFuture<Output = Result<T, E>>,
+    T: Send + 'scope,
+    E: Send + 'scope,
 {
     let (made, is_made) = channel();
     let (start, started) = channel();
@@ -382,7 +384,7 @@ where
 }
 
 /// What a thread does. None if its loop was stopped, or never started.
-fn work<M: IntoFuture>(
+fn work<M: IntoFuture<Output = Result<T, E>>, T, E>(
     over: Over,
     made: &Sender<io::Result<ThreadsafeHandle>>,
     started: &Receiver<Loops>,
@@ -399,41 +401,55 @@ fn work<M: IntoFuture>(
     };
     tell(Ok(event_loop.threadsafe()));
     let loops = started.recv().ok()?;
-    // Goes before the loop does: whoever fails because this loop is closed was not the first.
-    let _over = over;
-    event_loop
-        .try_run_until_complete(async { main(loops).await })
-        .ok()
+    // Goes before the loop does, also when main panics: whoever fails because this loop is closed
+    // was not the first, and to close it may take its time.
+    let mut over = over;
+    let output = event_loop.try_run_until_complete(async { main(loops).await });
+    over.is_well = matches!(output, Ok(Ok(_)));
+    drop(over);
+    output.ok()
 }
 
 /// Says that a main is over, however it ends.
 struct Over {
-    index: usize,
-    report: Sender<usize>,
+    worker: usize,
+    /// It gave an output that is no error.
+    is_well: bool,
+    report: Sender<(usize, bool)>,
 }
 
 impl Drop for Over {
     fn drop(&mut self) {
         // Nobody waits in a group that could not begin.
-        let _ = self.report.send(self.index);
+        let _ = self.report.send((self.worker, self.is_well));
     }
 }
 
-/// Waits for all threads, and stops the others when the first one fails.
-fn wait<T, E>(
-    mut threads: BTreeMap<usize, ScopedJoinHandle<'_, Option<Result<T, E>>>>,
-    reports: &Receiver<usize>,
-    loops: &Loops,
+/// Waits until all mains are over, and stops the others as soon as one has failed: that one is
+/// named.
+fn first_failure(reports: &Receiver<(usize, bool)>, loops: &Loops) -> Option<usize> {
+    let mut first = None;
+    while let Ok((worker, is_well)) = reports.recv() {
+        // Those after the first were stopped by us, or have failed as well.
+        if !is_well && first.is_none() {
+            first = Some(worker);
+            loops.iter().for_each(stop);
+        }
+    }
+    first
+}
+
+/// Waits for all threads. Of those that failed `first` counts, if there is one.
+fn outputs<T, E>(
+    threads: Vec<ScopedJoinHandle<'_, Option<Result<T, E>>>>,
+    first: Option<usize>,
 ) -> Result<Vec<T>, GroupError<E>> {
-    let mut outputs = BTreeMap::new();
+    let mut outputs = Vec::with_capacity(threads.len());
     let mut failure = None;
-    while let Ok(worker) = reports.recv() {
-        let Some(thread) = threads.remove(&worker) else {
-            continue;
-        };
+    for (worker, thread) in threads.into_iter().enumerate() {
         let error = match thread.join() {
             Ok(Some(Ok(output))) => {
-                outputs.insert(worker, output);
+                outputs.push(output);
                 continue;
             }
             Ok(Some(Err(error))) => GroupError::Failed { worker, error },
@@ -443,15 +459,13 @@ fn wait<T, E>(
                 message: PanicError::new(&*payload).message().to_owned(),
             },
         };
-        // Those after the first were stopped by us, or have failed as well.
-        if failure.is_none() {
+        if failure.is_none() || first == Some(worker) {
             failure = Some(error);
-            loops.iter().for_each(stop);
         }
     }
     match failure {
         Some(error) => Err(error),
-        None => Ok(outputs.into_values().collect()),
+        None => Ok(outputs),
     }
 }
 

@@ -255,6 +255,45 @@ fn of_two_workers_that_fail_the_first_is_told() {
     assert_eq!(error.unwrap_err().to_string(), "worker 1: 1 fails");
 }
 
+/// What the failed one has left takes its time to go: here it waits for the other one.
+#[test]
+fn the_others_are_stopped_before_the_loop_that_failed_is_closed() {
+    struct Waits<'a>(mpsc::Receiver<()>, &'a AtomicBool);
+
+    impl Drop for Waits<'_> {
+        fn drop(&mut self) {
+            // Nothing is ever sent: it ends when the sender goes.
+            let waited = self.0.recv_timeout(PATIENCE);
+            let is_gone = waited == Err(mpsc::RecvTimeoutError::Disconnected);
+            self.1.store(is_gone, Ordering::SeqCst);
+        }
+    }
+
+    let was_stopped: &'static AtomicBool = Box::leak(Box::default());
+    let (sender, receiver) = mpsc::channel();
+    let parts = vec![(Some(sender), None), (None, Some(receiver))];
+    let error =
+        LoopGroup::new(2)
+            .unwrap()
+            .run_with(parts, |worker, (sender, receiver)| async move {
+                let _sender = sender;
+                let handle = get_running_loop()?;
+                let left = receiver.map(|receiver| Waits(receiver, was_stopped));
+                drop(handle.create_task(async move {
+                    let _left = left;
+                    pending::<()>().await;
+                }));
+                meet(&worker).await;
+                if worker.index() == 1 {
+                    return Err(io::Error::other("one is enough"));
+                }
+                pending().await
+            });
+    let error = error.map(|_: Vec<()>| ()).unwrap_err();
+    assert_eq!(error.to_string(), "worker 1: one is enough");
+    assert!(was_stopped.load(Ordering::SeqCst));
+}
+
 #[test]
 fn a_panic_before_the_future_of_a_worker_is_one_of_that_worker() {
     let waited_in_vain = AtomicBool::new(false);
