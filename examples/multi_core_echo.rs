@@ -23,7 +23,7 @@ use evloop::{
     LoopGroup, PeerName, StreamReader, StreamWriter, Waiter, Worker, get_running_loop,
     open_connection, reuse_port_sockets, sleep, start_server,
 };
-use futures::future::select;
+use futures::future::{Either, select};
 
 /// What both ways do with a connection.
 async fn echo(index: usize, mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
@@ -49,9 +49,10 @@ async fn share_port(worker: Worker, socket: OwnedFd, ready: &AtomicUsize) -> io:
     announce(ready, &worker, &server.sockets()[0]);
     stopped.await?;
 
-    server.close();
-    server.close_clients();
-    server.wait_closed().await
+    // Whoever does not read holds it up for a second and no longer.
+    let report = server.shutdown().close(Duration::from_secs(1)).await?;
+    println!("Worker {index}: {report}");
+    Ok(())
 }
 
 // ------------------------------------------------------------------- one accepts for all
@@ -60,7 +61,11 @@ async fn hand_over(worker: Worker, listener: &TcpListener, ready: &AtomicUsize) 
     let stopped = stopped()?;
     announce(ready, &worker, listener.local_addr()?);
     if worker.index() == 0 {
-        select(pin!(accept_for_all(&worker, listener)), stopped).await;
+        // Without the one who accepts the others are of no use: its error ends all of them.
+        match select(pin!(accept_for_all(&worker, listener)), stopped).await {
+            Either::Left((failed, _)) => failed?,
+            Either::Right((stopped, _)) => stopped?,
+        }
     } else {
         stopped.await?;
     }
@@ -76,14 +81,20 @@ async fn accept_for_all(worker: &Worker, listener: &TcpListener) -> io::Result<(
                 // One that has ended drops it, and so closes the connection.
                 let _ = worker.call_soon_threadsafe(move || take_over(next, socket));
             }
-            Err(error) => {
-                // Out of descriptors, perhaps: that takes its time.
+            Err(error) if is_for_now(&error) => {
                 eprintln!("cannot accept: {error}");
                 sleep(Duration::from_secs(1)).await?;
             }
+            Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Whether the next one may be accepted: this one has left, or descriptors are short.
+fn is_for_now(error: &io::Error) -> bool {
+    let is_its_own = error.kind() == io::ErrorKind::ConnectionAborted;
+    is_its_own || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Runs on the thread of the worker `index`, in its loop.

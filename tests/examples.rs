@@ -8,14 +8,15 @@ mod http_headers;
 #[path = "examples/tls.rs"]
 mod tls;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::thread;
 
-use common::Peer;
 use common::folder::Folder;
 use common::peers::require;
-use common::program::{Program, good};
+use common::program::{Program, example, good};
+use common::{Peer, wait_for};
 
 const CLIENTS: [&str; 2] = ["tcp_echo_client", "tcp_echo_client_protocol"];
 const SERVERS: [&str; 2] = ["tcp_echo_server", "tcp_echo_server_protocol"];
@@ -403,6 +404,46 @@ fn multi_core_echo_hands_connections_over_in_turn() {
     gone.finish();
     assert_eq!(gone.receive_all(), b"");
     end_of_all(server, peers.collect());
+}
+
+/// The server owes it more than any system buffers for it.
+#[test]
+fn multi_core_echo_ends_in_front_of_a_client_that_does_not_read() {
+    for how in [&[][..], &["--hand-over"]] {
+        let args = [how, &["--workers", "2", "--port", "0"]].concat();
+        let mut server = Program::example("multi_core_echo", &args);
+        let address = server.serving_on();
+        let (stuck, _) = echoed(&mut server, address);
+        stuck.0.set_nonblocking(true).expect("to set an option");
+        let mut refused = 0;
+        wait_for("the server reads no more", || {
+            refused = match (&stuck.0).write(&[b'x'; 64 * 1024]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => refused + 1,
+                outcome => outcome.map(|_| 0).expect("to send"),
+            };
+            (refused == 20).then_some(())
+        });
+        server.interrupt();
+        // What it says of this client is no matter here.
+        assert_eq!(server.wait().code, Some(0));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn multi_core_echo_ends_when_the_one_who_accepts_cannot() {
+    if !require("strace", "strace") {
+        return;
+    }
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-o", "/dev/null", "-e"])
+        .arg("inject=accept,accept4:error=EINVAL")
+        .arg(example("multi_core_echo"))
+        .args(["--hand-over", "--workers", "2", "--port", "0"]);
+    let ended = Program::run(command).wait();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("worker: 0"), "{ended:?}");
 }
 
 #[test]
