@@ -126,7 +126,11 @@ impl BufferedProtocol for Front {
 
     fn eof_received(&mut self) -> bool {
         let received = self.size;
-        self.refuse(ProxyError::CutOff { received });
+        // Who never said a word only wanted to know whether somebody listens, and gets an answer:
+        // our end.
+        if received > 0 {
+            self.refuse(ProxyError::CutOff { received });
+        }
         false
     }
 
@@ -146,11 +150,6 @@ impl BufferedProtocol for Front {
 /// understands.
 fn refuse(transport: &Transport, error: ProxyError) {
     transport.abort();
-    if let ProxyError::CutOff { received: 0 } = error {
-        // It only wanted to know whether somebody listens.
-        log::debug!("{}: {error}", transport.core().peer_name());
-        return;
-    }
     let context = ExceptionContext::new("PROXY protocol").error(error);
     let context = context.subject(transport.core().peer_name().clone());
     transport.core().handle().report_soon(context);

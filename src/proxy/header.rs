@@ -106,6 +106,10 @@ impl ProxyHeader {
         if block[COMMAND] == LOCAL {
             return Ok(Self::default());
         }
+        // The parser takes datagrams, and families without a transport, which nobody may send.
+        if !FAMILIES.contains(&block[FAMILY]) {
+            return Err(malformed("its addresses are not those of a connection"));
+        }
         let header = ppp::v2::Header::try_from(block).map_err(malformed)?;
         let mut told = match header.addresses {
             Addresses::Unspecified => return Ok(Self::default()),
@@ -165,8 +169,7 @@ impl Extent {
         if let Some(at) = line.windows(2).position(|pair| pair == LINE_END) {
             return Ok(Self::Whole(at + LINE_END.len()));
         }
-        let to_line_end = if line.ends_with(b"\r") { 1 } else { 2 };
-        let missing = to_line_end.max(SHORTEST.saturating_sub(line.len()));
+        let missing = fewest(line).max(SHORTEST.saturating_sub(line.len()));
         if line.len() + missing > LONGEST_LINE {
             let limit = LONGEST_LINE;
             return Err(ProxyError::TooLong { limit });
@@ -190,6 +193,48 @@ impl Extent {
             None | Some(0) => Self::Whole(size),
             Some(missing) => Self::Missing(missing),
         })
+    }
+}
+
+/// How many bytes are missing at least of a line that is not complete. Each field has its shortest
+/// form, so that a line is there after a few reads, and nothing behind it is read.
+fn fewest(line: &[u8]) -> usize {
+    if line.ends_with(b"\r") {
+        return 1;
+    }
+    let mut fields = line.split(|byte| *byte == b' ');
+    let (family, source) = (fields.nth(1), fields.next());
+    let shortest_address = match family {
+        Some(b"TCP4") => fewest_of_ipv4,
+        Some(b"TCP6") => fewest_of_ipv6,
+        _ => return LINE_END.len(),
+    };
+    // The field that is not complete is the last one. A space is in front of each that follows.
+    let rest = match (source, fields.next(), fields.next(), fields.next()) {
+        (Some(source), None, ..) => {
+            shortest_address(source) + 1 + shortest_address(b"") + SHORTEST_PORTS
+        }
+        (_, Some(destination), None, _) => shortest_address(destination) + SHORTEST_PORTS,
+        (_, _, Some(port), None) => usize::from(port.is_empty()) + SHORTEST_PORTS / 2,
+        (_, _, _, Some(port)) => usize::from(port.is_empty()),
+        (None, ..) => 0,
+    };
+    rest + LINE_END.len()
+}
+
+/// A digit for each of the four numbers, and the dots between them.
+fn fewest_of_ipv4(begun: &[u8]) -> usize {
+    let dots = begun.iter().filter(|byte| **byte == b'.').count();
+    let is_number_missing = matches!(begun, [] | [.., b'.']);
+    2 * 3_usize.saturating_sub(dots) + usize::from(is_number_missing)
+}
+
+/// `::`, and what has begun may be the whole of it.
+fn fewest_of_ipv6(begun: &[u8]) -> usize {
+    match begun {
+        [] => 2,
+        b":" => 1,
+        _ => 0,
     }
 }
 
@@ -223,15 +268,20 @@ const PREFIX: &[u8] = b"PROXY ";
 const LINE_END: &[u8] = b"\r\n";
 /// `PROXY UNKNOWN` and the end of its line.
 const SHORTEST: usize = 15;
+/// Two of one digit each, and the spaces in front of them.
+const SHORTEST_PORTS: usize = 4;
 /// As the specification has it, with the end of the line.
 const LONGEST_LINE: usize = 107;
 
 /// Where version 2 has its version and command, and the length of what follows.
 const COMMAND: usize = 12;
+const FAMILY: usize = 13;
 const LENGTH: usize = 14;
 /// The length of what is always there.
 const FIXED: usize = 16;
 const VERSION: u8 = 2;
+/// Streams over IPv4, IPv6 and unix sockets, or nothing known.
+const FAMILIES: [u8; 4] = [0x00, 0x11, 0x21, 0x31];
 /// Version 2, and the proxy speaks for itself.
 const LOCAL: u8 = 0x20;
 /// The specification asks for 536 bytes to be taken; certificates may take more, nobody 64 KiB.
@@ -244,11 +294,10 @@ mod tests {
     /// A protocol that has no more room than this never takes what is not the header's.
     #[test]
     fn never_asks_for_more_than_the_header() {
-        let line = b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 443\r\n".to_vec();
-        let short = b"PROXY UNKNOWN\r\n".to_vec();
         let mut block = ppp::v2::PROTOCOL_PREFIX.to_vec();
         block.extend(b"\x21\x11\x00\x0c\xc0\x00\x02\x07\xc6\x33\x64\x01\xc3\x50\x01\xbb");
-        for header in [line, short, block] {
+        let lines = LINES.map(|(line, _)| line.as_bytes().to_vec());
+        for header in lines.into_iter().chain([block]) {
             for received in 0..header.len() {
                 match Extent::of(&header[..received]).unwrap() {
                     Extent::Missing(n) => assert!((1..=header.len() - received).contains(&n)),
@@ -259,6 +308,61 @@ mod tests {
             more.extend(b"PROXY \r\n");
             assert_eq!(Extent::of(&header).unwrap(), Extent::Whole(header.len()));
             assert_eq!(Extent::of(&more).unwrap(), Extent::Whole(header.len()));
+        }
+    }
+
+    /// Lines, and in how many reads they come if all of it is there from the start.
+    const LINES: [(&str, usize); 8] = [
+        ("PROXY UNKNOWN\r\n", 1),
+        ("PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n", 2),
+        ("PROXY TCP4 192.0.2.7 198.51.100.1 50000 443\r\n", 5),
+        (
+            "PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
+            7,
+        ),
+        ("PROXY TCP6 :: :: 0 0\r\n", 2),
+        ("PROXY TCP6 1:: 1:: 0 0\r\n", 3),
+        ("PROXY TCP6 2001:db8::7 2001:db8::1 50000 443\r\n", 7),
+        (
+            "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
+             ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
+            16,
+        ),
+    ];
+
+    #[test]
+    fn a_line_comes_in_a_few_reads() {
+        for (line, expected) in LINES {
+            let (mut received, mut reads) = (0, 0);
+            let begun = |received| Extent::of(&line.as_bytes()[..received]).unwrap();
+            while let Extent::Missing(more) = begun(received) {
+                received += more;
+                reads += 1;
+            }
+            assert_eq!((received, reads), (line.len(), expected), "{line}");
+        }
+    }
+
+    /// Each with the family and the transport of its addresses.
+    #[test]
+    fn only_addresses_of_connections_are_taken() {
+        for family in 0..=0xff {
+            let size = match family >> 4 {
+                1 => 12,
+                2 => 36,
+                _ => 216,
+            };
+            let mut block = ppp::v2::PROTOCOL_PREFIX.to_vec();
+            block.extend([0x21, family, 0, size]);
+            block.resize(FIXED + usize::from(size), 1);
+            let told = ProxyHeader::parse(&block);
+            if [0x11, 0x21, 0x31].contains(&family) {
+                assert!(told.unwrap().unwrap().0.source.is_some(), "{family:#x}");
+            } else if family == 0 {
+                assert_eq!(told.unwrap().unwrap().0, ProxyHeader::default());
+            } else {
+                assert!(matches!(told, Err(ProxyError::Malformed(_))), "{family:#x}");
+            }
         }
     }
 
