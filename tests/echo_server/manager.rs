@@ -176,11 +176,15 @@ fn what_makes_no_sense_is_named_in_one_line() {
     let expected = "echo-server: NOTIFY_SOCKET \"notify\": it must be a path or an abstract name";
     assert_eq!(refused_by(command, 1), expected);
 
-    for micros in ["soon", "0", "-1"] {
+    for (micros, why) in [
+        ("soon", "is no number of microseconds"),
+        ("-1", "is no number of microseconds"),
+        ("0", "is too short: 10000 at least"),
+        ("9999", "is too short: 10000 at least"),
+    ] {
         let mut command = Manager::new().command(&[]);
         command.env("WATCHDOG_USEC", micros);
-        let expected =
-            format!("echo-server: WATCHDOG_USEC: {micros:?} is no number of microseconds");
+        let expected = format!("echo-server: WATCHDOG_USEC: {micros:?} {why}");
         assert_eq!(refused_by(command, 1), expected);
     }
 }

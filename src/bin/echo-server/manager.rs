@@ -70,9 +70,15 @@ impl Manager {
         else {
             return Ok(None);
         };
-        match micros.to_str().and_then(|micros| micros.parse().ok()) {
-            Some(micros) if micros > 0 => Ok(Some(Duration::from_micros(micros))),
-            _ => {
+        let number = micros.to_str().and_then(|micros| micros.parse().ok());
+        match number.map(Duration::from_micros) {
+            Some(patience) if patience >= SHORTEST_WATCHDOG => Ok(Some(patience)),
+            Some(_) => {
+                let least = SHORTEST_WATCHDOG.as_micros();
+                let reason = format!("WATCHDOG_USEC: {micros:?} is too short: {least} at least");
+                Err(refused(&reason))
+            }
+            None => {
                 let reason = format!("WATCHDOG_USEC: {micros:?} is no number of microseconds");
                 Err(refused(&reason))
             }
@@ -124,4 +130,8 @@ fn refused(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, reason)
 }
 
+/// What is shorter no process can promise, and to try it would be all that it does.
+const SHORTEST_WATCHDOG: Duration = Duration::from_millis(10);
+
+/// For [`Socket::ours`].
 const PATIENCE: Duration = Duration::from_millis(100);
