@@ -48,6 +48,7 @@
 //! | several cores | [`LoopGroup`], [`Worker`], [`reuse_port_sockets`] |
 //! | names | [`LoopHandle::getaddrinfo`], [`LoopHandle::getnameinfo`], [`Resolver`] |
 //! | what is slow | [`LoopHandle::set_slow_callback_duration`], [`LoopMetrics`] |
+//! | how many connections there are, and may be | [`ServerMetrics`], [`ConnectionLimit`] |
 //! | what went wrong | [`ExceptionContext`], [`ReadError`], [`EndpointError`] |
 //!
 //! TLS is the feature `tls`, on by default. `default-features = false` leaves it out, and with it all
@@ -82,11 +83,11 @@ mod tls;
 mod transports;
 
 pub use crate::endpoints::{
-    ConnectAcceptedSocket, ConnectionEnd, CreateConnection, CreateServer, CreateUnixConnection,
-    CreateUnixServer, Destination, Endpoint, EndpointError, GetAddrInfo, GetNameInfo, Sendfile,
-    SendfileError, ServeForever, Server, Shutdown, ShutdownPhase, ShutdownReport, UnixEndpoint,
-    connect_accepted_socket, create_connection, create_server, create_unix_connection,
-    create_unix_server, reuse_port_sockets, sendfile,
+    ConnectAcceptedSocket, ConnectionEnd, ConnectionLimit, CreateConnection, CreateServer,
+    CreateUnixConnection, CreateUnixServer, Destination, Endpoint, EndpointError, GetAddrInfo,
+    GetNameInfo, Sendfile, SendfileError, ServeForever, Server, ServerMetrics, Shutdown,
+    ShutdownPhase, ShutdownReport, UnixEndpoint, connect_accepted_socket, create_connection,
+    create_server, create_unix_connection, create_unix_server, reuse_port_sockets, sendfile,
 };
 pub use crate::event_loop::{
     DescriptorError, EventLoop, ExceptionContext, Executor, Handle, LoopClosed, LoopHandle,

@@ -405,6 +405,7 @@ const PLACES: &[Place] = &[
         // The sockets; and what the program asks of the system for itself.
         only_in: &[
             "sys/mio/",
+            "bin/echo-server/activation.rs",
             "bin/echo-server/descriptors.rs",
             "bin/echo-server/manager.rs",
         ],
@@ -425,11 +426,12 @@ const PLACES: &[Place] = &[
     Place {
         words: "Mutex",
         // What other threads hand in; what they are given to do, how much of it, and its outcome;
-        // the process's signals; the certificate that any of them may have read again; and what the
-        // workers of the program have in common.
+        // the process's signals; the certificate that any of them may have read again; how many
+        // connections all of them may have; and what the workers of the program have in common.
         only_in: &[
             "bin/echo-server/service.rs",
             "bin/echo-server/signals.rs",
+            "endpoints/limit.rs",
             "event_loop/remote.rs",
             "event_loop/services.rs",
             "event_loop/sync.rs",

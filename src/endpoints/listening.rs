@@ -20,10 +20,15 @@ use crate::transports::Known;
 
 /// What becomes of accepted sockets.
 pub(crate) trait Accept {
-    /// Whether there is a place for one more. If not, whoever makes room has the listener visited.
-    fn has_room(&self) -> bool;
+    /// Whether there is a place for one more, which then is kept for it. If not, whoever makes room
+    /// has the listener visited.
+    fn has_place(&self, handle: &LoopHandle, listener: SourceId) -> bool;
     /// Takes a socket that is registered under `id`.
     fn accepted(&self, handle: &LoopHandle, accepted: Accepted);
+    /// Nobody else is accepted for now: the place that was kept is free.
+    fn rest(&self);
+    /// A listener waits for no place any more.
+    fn leave(&self, listener: SourceId);
 }
 
 pub(crate) struct Accepted {
@@ -92,7 +97,9 @@ impl Listening {
 
     /// Closes the socket; the kernel resets connections that nobody has accepted.
     pub(crate) fn close(&self) {
-        drop(self.server.take());
+        if let Some(server) = self.server.take() {
+            server.leave(self.id);
+        }
         if let Some(timer) = self.starving.take() {
             timer.cancel();
         }
@@ -104,7 +111,7 @@ impl Listening {
         let mut accepted = false;
         let mut failure = None;
         for _ in 0..ACCEPTS_PER_TURN {
-            if !server.has_room() {
+            if !server.has_place(handle, self.id) {
                 return Progress::Done;
             }
             match self.accept(handle, server) {
@@ -201,6 +208,7 @@ impl Source for Listening {
             return Progress::Done;
         };
         let progress = self.accept_some(handle, &*server);
+        server.rest();
         // Perhaps the last one, if it was closed meanwhile: its factory is the user's.
         handle.enter_quietly(|| drop(server));
         progress
@@ -316,13 +324,17 @@ mod tests {
     struct Nobody;
 
     impl Accept for Nobody {
-        fn has_room(&self) -> bool {
+        fn has_place(&self, _: &LoopHandle, _: SourceId) -> bool {
             true
         }
 
         fn accepted(&self, _: &LoopHandle, _: Accepted) {
             unreachable!("every accept fails");
         }
+
+        fn rest(&self) {}
+
+        fn leave(&self, _: SourceId) {}
     }
 
     /// The codes of what was reported, after so many visits.
@@ -390,13 +402,17 @@ mod tests {
     struct Full;
 
     impl Accept for Full {
-        fn has_room(&self) -> bool {
+        fn has_place(&self, _: &LoopHandle, _: SourceId) -> bool {
             false
         }
 
         fn accepted(&self, _: &LoopHandle, _: Accepted) {
             unreachable!("nothing is accepted");
         }
+
+        fn rest(&self) {}
+
+        fn leave(&self, _: SourceId) {}
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 
 use crate::endpoints::error::EndpointError;
 use crate::endpoints::listening::{Accept, Accepted, Listening};
+use crate::endpoints::metrics::ServerMetrics;
 use crate::endpoints::terms::Terms;
 use crate::event_loop::cells::{Shared, Slot};
 use crate::event_loop::{ExceptionContext, LoopHandle, WeakHandle, running};
@@ -25,7 +26,7 @@ use crate::proxy::stand_in_front;
 use crate::sys::{Address, Readiness, SourceId};
 use crate::tasks::{Place, TaskError, Waiting, WakerSet};
 use crate::tls::{Prepared, ServerSide, stack, stack_on};
-use crate::transports::{Connection, Owner, Parts, Protocol, Transport};
+use crate::transports::{CloseReason, Connection, Owner, Parts, Protocol, Transport};
 
 /// Something that listens. Mirrors `asyncio.Server`.
 ///
@@ -47,6 +48,7 @@ struct ServerInner {
     terms: Terms,
     tls: Option<ServerSide>,
     state: Shared<State>,
+    metrics: ServerMetrics,
     /// Who waits for the server to be closed, and for its last connection.
     closing: WakerSet,
     over: WakerSet,
@@ -58,6 +60,11 @@ struct State {
     clients: BTreeMap<SourceId, Transport>,
     /// How many of them are in their handshakes.
     handshakes: usize,
+    /// How many places of the limit are ours: one for each client, and while somebody is accepted
+    /// one that is not a client's yet.
+    places: usize,
+    /// Why those ended that go on below, until their descriptors are closed.
+    ended: BTreeMap<SourceId, CloseReason>,
     /// How often a listener was let go on because there was room again.
     made_room: usize,
     /// Somebody awaits `serve_forever`.
@@ -74,10 +81,17 @@ enum Life {
 
 impl State {
     fn has_room(&self, terms: &Terms) -> bool {
-        self.clients.len() < terms.max_connections && self.handshakes < terms.max_handshakes()
+        self.handshakes < terms.max_handshakes()
     }
 
-    /// There is room again, of which no event tells the listeners. Another one is the first each
+    /// Gives up the places that are no client's: how many.
+    fn give_up_places(&mut self) -> usize {
+        let spare = self.places.saturating_sub(self.clients.len());
+        self.places -= spare;
+        spare
+    }
+
+    /// There is room for a handshake again, of which no event tells the listeners. Another one is the first each
     /// time, or those behind it would never have their turn.
     fn let_go_on(&mut self, mut visit: impl FnMut(&Listening)) {
         let first = self.made_room % self.listening.len().max(1);
@@ -106,9 +120,12 @@ impl Server {
                     listening: Vec::new(),
                     clients: BTreeMap::new(),
                     handshakes: 0,
+                    places: 0,
+                    ended: BTreeMap::new(),
                     made_room: 0,
                     forever: false,
                 }),
+                metrics: ServerMetrics::default(),
                 closing: WakerSet::default(),
                 over: WakerSet::default(),
             }),
@@ -218,6 +235,12 @@ impl Server {
         Ok(())
     }
 
+    /// What it has counted so far, and goes on to count. Ours alone: asyncio has nothing of the
+    /// kind.
+    pub fn metrics(&self) -> ServerMetrics {
+        self.inner.metrics.clone()
+    }
+
     /// The connections that are not over.
     pub(crate) fn clients(&self) -> Vec<Transport> {
         self.inner.clients()
@@ -293,12 +316,46 @@ impl ServerInner {
 impl Drop for ServerInner {
     fn drop(&mut self) {
         self.close();
+        // The loop's end drops connections without a word.
+        let (clients, places) = self.state.with(|state| (state.clients.len(), state.places));
+        (0..clients).for_each(|_| self.metrics.add_closed(CloseReason::LoopClosed));
+        if let Some(limit) = &self.terms.max_connections {
+            limit.give_back(places);
+        }
     }
 }
 
 impl Accept for ServerInner {
-    fn has_room(&self) -> bool {
-        self.state.with(|state| state.has_room(&self.terms))
+    fn has_place(&self, handle: &LoopHandle, listener: SourceId) -> bool {
+        let has_room = self.state.with(|state| state.has_room(&self.terms));
+        let Some(limit) = &self.terms.max_connections else {
+            return has_room;
+        };
+        if !has_room {
+            // If it was woken for a place, that is another's.
+            limit.pass_on();
+            return false;
+        }
+        if self.state.with(|state| state.places > state.clients.len()) {
+            return true;
+        }
+        let has_place = limit.take(handle, listener);
+        if has_place {
+            self.state.with(|state| state.places += 1);
+        }
+        has_place
+    }
+
+    fn rest(&self) {
+        if let Some(limit) = &self.terms.max_connections {
+            limit.give_back(self.state.with(State::give_up_places));
+        }
+    }
+
+    fn leave(&self, listener: SourceId) {
+        if let Some(limit) = &self.terms.max_connections {
+            limit.leave(self.handle.number(), listener);
+        }
     }
 
     fn accepted(&self, handle: &LoopHandle, accepted: Accepted) {
@@ -396,17 +453,16 @@ impl ServerInner {
         }
     }
 
-    /// Has something done to the clients, and the listeners let go on if that made room.
-    fn make_room<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+    /// A handshake is over. The listeners are let go on if that made room.
+    fn end_handshake(&self) {
         let agenda = self.handle.agenda();
         self.state.with(|state| {
             let had_room = state.has_room(&self.terms);
-            let changed = change(state);
+            state.handshakes -= 1;
             if !had_room {
                 state.let_go_on(|listening| agenda.visit(listening.id()));
             }
-            changed
-        })
+        });
     }
 }
 
@@ -416,21 +472,40 @@ struct HandshakePlace(Weak<ServerInner>);
 impl Drop for HandshakePlace {
     fn drop(&mut self) {
         if let Some(server) = self.0.upgrade() {
-            server.make_room(|state| state.handshakes -= 1);
+            server.end_handshake();
         }
     }
 }
 
 impl Owner for ServerInner {
     fn attach(&self, transport: &Transport) {
+        self.metrics.add_accepted();
         self.state.with(|state| {
             state.clients.insert(transport.id(), transport.clone());
         });
     }
 
-    fn detach(&self, transport: &Transport) {
-        let client = self.make_room(|state| state.clients.remove(&transport.id()));
+    fn replace(&self, from: &Transport, to: &Transport) {
+        let client = self.state.with(|state| {
+            if let Some(reason) = from.core().reason() {
+                state.ended.insert(to.id(), reason);
+            }
+            state.clients.insert(to.id(), to.clone());
+            state.clients.remove(&from.id())
+        });
         drop(client);
+    }
+
+    fn detach(&self, transport: &Transport) {
+        let (client, ended) = self.state.with(|state| {
+            let client = state.clients.remove(&transport.id());
+            (client, state.ended.remove(&transport.id()))
+        });
+        drop(client);
+        let reason = ended.or_else(|| transport.core().reason());
+        self.metrics
+            .add_closed(reason.unwrap_or(CloseReason::Closed));
+        self.rest();
         self.wake_if_over();
     }
 }

@@ -103,9 +103,13 @@ macro_rules! serving_setters {
         /// Further ones wait in the kernel, as many as the [`backlog`](Self::backlog) says: their
         /// peers are connected and unanswered. Each connection that is over lets the next one in.
         /// Counted is from the accept until `connection_lost` was called, so one that is being
-        /// closed counts.
-        pub fn max_connections(mut self, max_connections: usize) -> Self {
-            self.$($serving).+.terms.max_connections = max_connections;
+        /// closed counts. A number is this server's own;
+        /// a [`ConnectionLimit`](crate::ConnectionLimit) may be that of several, on any loops.
+        pub fn max_connections(
+            mut self,
+            max_connections: impl Into<crate::endpoints::limit::ConnectionLimit>,
+        ) -> Self {
+            self.$($serving).+.terms.max_connections = Some(max_connections.into());
             self
         }
 

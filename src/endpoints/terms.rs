@@ -6,15 +6,16 @@
 use std::io;
 use std::time::Duration;
 
+use crate::endpoints::limit::ConnectionLimit;
 use crate::proxy::Demand;
 use crate::sys::invalid_input;
 use crate::tls::ServerOptions;
 use crate::transports::Policies;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
-    /// More wait in the kernel.
-    pub(crate) max_connections: usize,
+    /// More wait in the kernel. None is no limit.
+    pub(crate) max_connections: Option<ConnectionLimit>,
     /// What is demanded of each connection.
     pub(crate) policies: Policies,
     /// Whether it begins with a proxy's header.
@@ -23,18 +24,6 @@ pub(crate) struct Terms {
     pub(crate) max_handshakes: Option<usize>,
     /// Whether connections are encrypted, and with what.
     pub(crate) tls: ServerOptions,
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        Self {
-            max_connections: usize::MAX,
-            policies: Policies::default(),
-            proxy: None,
-            max_handshakes: None,
-            tls: ServerOptions::default(),
-        }
-    }
 }
 
 impl Terms {
@@ -46,7 +35,7 @@ impl Terms {
     /// Refuses those under which nobody could be served.
     pub(crate) fn check(&self) -> io::Result<()> {
         let is_zero = |timeout: Option<Duration>| timeout == Some(Duration::ZERO);
-        let wrong = if self.max_connections == 0 {
+        let wrong = if self.max_connections.as_ref().map(ConnectionLimit::most) == Some(0) {
             "max_connections must be positive"
         } else if is_zero(self.policies.idle_timeout) {
             "idle_timeout must be longer than zero"

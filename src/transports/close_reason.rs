@@ -47,6 +47,7 @@ pub enum CloseReason {
     /// The socket was taken out, by `detach()`.
     Detached,
     /// The event loop was closed.
+    // The last one: what is counted by reason has room up to it.
     LoopClosed,
 }
 

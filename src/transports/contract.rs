@@ -276,6 +276,8 @@ pub(crate) trait ProtocolSide {
 pub(crate) trait Owner {
     /// A connection begins.
     fn attach(&self, transport: &Transport);
+    /// It goes on as another transport, above or below the one that it was.
+    fn replace(&self, from: &Transport, to: &Transport);
     /// A connection is over; its `connection_lost` has been delivered.
     fn detach(&self, transport: &Transport);
 }

@@ -277,8 +277,7 @@ impl Connection {
             return;
         };
         if let Some(owner) = from_side.take_owner() {
-            owner.attach(to);
-            owner.detach(from);
+            owner.replace(from, to);
             to_side.set_owner(owner);
         }
     }

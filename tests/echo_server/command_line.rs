@@ -254,10 +254,6 @@ fn a_bad_argument_is_named_in_one_line() {
             "invalid value '0' for '--max-connections <NUMBER>': it must be at least 1",
         ),
         (
-            &["--max-connections", "3", "--workers", "4"],
-            "--max-connections 3 leaves some of --workers 4 without any connection",
-        ),
-        (
             &["--idle-timeout", "0"],
             "invalid value '0' for '--idle-timeout <SECONDS>': it must be a number of seconds \
              above 0",
@@ -277,6 +273,11 @@ fn a_bad_argument_is_named_in_one_line() {
         (
             &["--stats", "0"],
             "invalid value '0' for '--stats <SECONDS>'",
+        ),
+        (
+            &["--stats", "0.009"],
+            "invalid value '0.009' for '--stats <SECONDS>': it must be a number of seconds, 0.01 \
+             at least",
         ),
         (
             &["--stats", "often"],

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 
+use crate::common::certs::cert;
 use crate::common::wait_for;
 use crate::server::{APIS, EchoServer, echo, end, expect, expect_eof};
 
@@ -133,6 +134,87 @@ fn what_happened_is_told_every_so_often_and_at_the_end() {
             assert_eq!(told, 3345, "{log}");
         }
     }
+}
+
+/// Before the header of a proxy or a handshake there is no protocol that could count.
+#[test]
+fn connections_that_come_to_nothing_are_counted_as_well() {
+    for api in APIS {
+        let arguments = ["--stats", "0.05", "--log-level", "off", "--proxy-protocol"];
+        let server = EchoServer::start(&[&["--api", api], &arguments[..]].concat());
+        let silent = server.connect();
+        wait_for("a line about one that says nothing", || {
+            let open = "stats: 1 open, 1 accepted, 0 closed, 0 bytes in";
+            server.log().contains(open).then_some(())
+        });
+        end(&silent);
+        let stranger = server.connect();
+        (&stranger).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let _ = (&stranger).read(&mut [0]);
+        let log = server.stop().stderr;
+        let expected = "0 open, 2 accepted, 2 closed (1 by the peer, 1 aborted), 0 bytes in, \
+                        0 bytes out, 1 errors, late by ";
+        assert!(total(&log).starts_with(expected), "{log}");
+
+        let file = |name| cert(name).to_str().unwrap().to_owned();
+        let (cert, key) = (file("server.pem"), file("server.key"));
+        let tls = ["--api", api, "--tls-cert", &cert, "--tls-key", &key];
+        let server = EchoServer::start(&[&tls[..], &["--stats", "600"]].concat());
+        let stranger = server.connect();
+        (&stranger).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        // It is told why.
+        let _ = (&stranger).read_to_end(&mut Vec::new());
+        drop(stranger);
+        let log = server.stop().stderr;
+        let expected = "0 open, 1 accepted, 1 closed (1 TLS failed), 0 bytes in, 0 bytes out, 0 ";
+        assert!(total(&log).starts_with(expected), "{log}");
+    }
+}
+
+/// Each receive takes long.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_loop_that_is_late_is_told_and_what_held_it_up_is_logged() {
+    use std::process::Command;
+
+    use crate::common::peers::require;
+    use crate::server::BINARY;
+
+    if !require("strace", "strace") {
+        return;
+    }
+    let inject = "inject=recvfrom:delay_enter=300000:when=1";
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-o", "/dev/null", "-e", inject, BINARY])
+        .args(["--port", "0", "--stats", "0.05"]);
+    let server = EchoServer::start_with(command, 1);
+    let client = server.connect();
+    echo(&client, b"hello");
+    let late = |line: &str| -> f64 {
+        let (_, late) = line.rsplit_once("late by ").expect(line);
+        let late = late.trim_end().strip_suffix(" ms").expect(line);
+        late.parse().expect(line)
+    };
+    wait_for("a line about it", || {
+        let log = server.log();
+        let mut lines = log.lines().filter(|line| line.contains(": stats: "));
+        lines.any(|line| late(line) >= 300.0).then_some(())
+    });
+    // The next ones tell of their own time, and the last one of all.
+    let lines = || server.log().matches(": stats: ").count();
+    let before = lines();
+    wait_for("two more lines", || (lines() >= before + 2).then_some(()));
+    let last = server.log().lines().last().map(str::to_owned).unwrap();
+    assert!(late(&last) < 300.0, "{last}");
+    end(&client);
+    let strace = server.process.id();
+    let children = format!("/proc/{strace}/task/{strace}/children");
+    let children = std::fs::read_to_string(children).unwrap();
+    crate::process::signal(children.trim().parse().unwrap(), "TERM");
+    let log = server.wait().stderr;
+    assert!(late(&log) >= 300.0, "{log}");
+    assert!(log.contains("::slow]"), "{log}");
 }
 
 /// In a line about an interval.

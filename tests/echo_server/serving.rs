@@ -3,12 +3,12 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::common::peers;
-use crate::common::wait_for;
+use crate::common::folder::Folder;
+use crate::common::{peers, wait_for};
 use crate::cost::{Crowd, resident_kib};
 use crate::process::signal;
 use crate::server::{APIS, BINARY, EchoServer, connect, echo, end, expect};
@@ -132,6 +132,45 @@ fn port_0_is_asked_for_again_until_it_is_free_on_every_address() {
     let binds = calls.iter().filter(|call| call.starts_with("bind("));
     assert_eq!(binds.count(), 4, "{calls:#?}");
     traced.stop();
+}
+
+// The queue.
+
+/// For every listener, whoever has opened it.
+#[test]
+fn a_backlog_is_that_of_every_socket() {
+    if !peers::require("strace", "strace") || !peers::require("python3", "python3") {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path("queue");
+    let unix = path.to_str().unwrap();
+    for (workers, listeners) in [("1", 2), ("2", 3)] {
+        let arguments = ["--backlog", "7", "--workers", workers, "--unix", unix];
+        let name = format!("backlog-{workers}");
+        let traced = Traced::start(&name, "", &["-e", "trace=listen"], &arguments, 1);
+        assert_eq!(traced.server.line(), format!("Serving on {unix}"));
+        let calls = traced.calls();
+        let queues = calls.iter().filter(|call| call.contains(", 7"));
+        assert_eq!(queues.count(), listeners, "{calls:#?}");
+        traced.stop();
+    }
+
+    // Here the first one to listen is who opens it.
+    let log = folder.path("log");
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-e", "trace=listen", "-o"])
+        .args([&log, Path::new("python3")])
+        .arg("-B")
+        .arg(peers::script("activate.py"))
+        .args(["tcp", "--", BINARY, "--backlog", "7"]);
+    let server = EchoServer::start_with(command, 1);
+    let calls = fs::read_to_string(&log).unwrap();
+    let calls: Vec<_> = calls.lines().filter(|it| it.contains("listen(")).collect();
+    let queues = calls.iter().filter(|call| call.contains(", 7"));
+    assert_eq!((calls.len(), queues.count()), (2, 1), "{calls:#?}");
+    drop(server);
 }
 
 // Descriptors.

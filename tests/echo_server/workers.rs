@@ -1,12 +1,13 @@
 //! Several loops on one port.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use crate::command_line::refused_by;
 use crate::common::folder::Folder;
-use crate::common::wait_for;
+use crate::common::{PATIENCE, wait_for};
 use crate::server::{APIS, BINARY, EchoServer, connect, echo, end, expect_eof};
 use crate::unix::echoes;
 
@@ -79,32 +80,73 @@ fn a_second_signal_aborts_what_each_of_them_has() {
     }
 }
 
+/// Wherever they came: with one place for two workers nobody waits in vain at one of them.
 #[test]
-fn the_workers_divide_the_connections_that_are_allowed() {
-    let server = EchoServer::start(&["--workers", "2", "--max-connections", "2"]);
-    let mut waiting: Vec<_> = (0..MANY).map(|_| server.connect()).collect();
-    for mut client in &waiting {
-        client.write_all(b"x").unwrap();
-        client.set_nonblocking(true).unwrap();
+fn the_workers_share_the_connections_that_are_allowed() {
+    for (most, number) in [("1", 1), ("3", 3)] {
+        let server = EchoServer::start(&["--workers", "2", "--max-connections", most]);
+        let mut waiting: Vec<_> = (0..MANY).map(|_| server.connect()).collect();
+        for mut client in &waiting {
+            client.write_all(b"x").unwrap();
+            client.set_nonblocking(true).unwrap();
+        }
+        let mut open = Vec::new();
+        while !waiting.is_empty() {
+            wait_for("all places are taken", || {
+                for client in std::mem::take(&mut waiting) {
+                    let is_answered = matches!((&client).read(&mut [0]), Ok(1));
+                    let place = if is_answered { &mut open } else { &mut waiting };
+                    place.push(client);
+                }
+                (open.len() >= number || waiting.is_empty()).then_some(())
+            });
+            assert!(open.len() <= number, "{}", open.len());
+            // Whoever ends lets the next one in.
+            open.pop();
+        }
+        drop(open);
+        server.stop();
     }
-    // One of each worker's at a time, and whoever ends lets the next one in.
-    while !waiting.is_empty() {
-        let mut answered = Vec::new();
-        wait_for("an answer", || {
-            for client in std::mem::take(&mut waiting) {
-                let is_answered = matches!((&client).read(&mut [0]), Ok(1));
-                let place = if is_answered {
-                    &mut answered
-                } else {
-                    &mut waiting
-                };
-                place.push(client);
-            }
-            (!answered.is_empty()).then_some(())
-        });
-        assert!(answered.len() <= 2, "{}", answered.len());
+}
+
+#[test]
+fn all_sockets_share_the_connections_that_are_allowed() {
+    let folder = Folder::new();
+    let path = folder.path("limited");
+    let unix = path.to_str().unwrap();
+    let server = EchoServer::start(&["--unix", unix, "--max-connections", "1"]);
+    assert_eq!(server.line(), format!("Serving on {unix}"));
+    let first = server.connect();
+    echo(&first, b"hello");
+    let mut second = UnixStream::connect(&path).unwrap();
+    second.write_all(b"x").unwrap();
+    for _ in 0..20 {
+        echo(&first, b"still here");
     }
+    second.set_nonblocking(true).unwrap();
+    let outcome = second.read(&mut [0]);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WouldBlock);
+    end(&first);
+    second.set_nonblocking(false).unwrap();
+    second.set_read_timeout(Some(PATIENCE)).unwrap();
+    second.read_exact(&mut [0]).unwrap();
+    drop(second);
     server.stop();
+}
+
+/// The kernel lets it, since it is the same user's.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_shares_a_port_with_another_server_says_so() {
+    let first = EchoServer::start(&["--workers", "2"]);
+    let mut command = Command::new(BINARY);
+    command.args(["--workers", "2", "--port", &first.port()]);
+    let second = EchoServer::start_with(command, 1);
+    assert_eq!(second.address(), first.address());
+    let warning = format!("{}: another server shares it", first.address());
+    assert_eq!(second.stop().stderr.matches(&warning).count(), 1);
+    let log = first.stop().stderr;
+    assert!(!log.contains("WARN"), "{log}");
 }
 
 #[test]

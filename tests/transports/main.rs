@@ -24,6 +24,7 @@ mod reading;
 mod sendfile;
 mod server;
 mod server_life;
+mod server_metrics;
 mod shutdown;
 mod sock_sendfile;
 mod unix;

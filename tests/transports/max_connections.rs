@@ -1,15 +1,21 @@
 //! `max_connections`: who has to wait, where, and for how long.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read};
+use std::net::TcpStream;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use evloop::{
-    Endpoint, Server, SockName, StreamReader, StreamWriter, Transport, create_server, start_server,
+    ConnectionLimit, Endpoint, LoopGroup, Server, SockName, StreamReader, StreamWriter, Transport,
+    create_server, reuse_port_sockets, sleep, start_server,
 };
+use socket2::SockRef;
 
 use crate::common::trace::Trace;
-use crate::common::{Peer, in_thread, run, turns, within};
+use crate::common::{PATIENCE, Peer, in_thread, run, turns, wait_for, within};
 use crate::probe::{Call, Probe, block};
 
 /// A server whose connections are traced, and their transports.
@@ -202,6 +208,139 @@ fn a_server_of_streams_has_the_limit_too() {
             assert_eq!(in_thread(move || peer.receive_all()).await, b"hello\n");
         }
     });
+}
+
+// ------------------------------------------------------------------------------ of several
+
+/// Servers that have the limit in common, each with a trace of its own.
+async fn sharing(limit: &ConnectionLimit, count: usize) -> Vec<(Server, Trace)> {
+    let mut servers = Vec::new();
+    for _ in 0..count {
+        let trace = Trace::default();
+        let made = trace.clone();
+        let server = create_server(move || Probe::new(&made), ("127.0.0.1", 0));
+        let server = server.max_connections(limit.clone()).await.unwrap();
+        servers.push((server, trace));
+    }
+    servers
+}
+
+#[test]
+fn one_limit_may_be_that_of_several_servers() {
+    run(async {
+        let limit = ConnectionLimit::new(1);
+        let servers = sharing(&limit, 2).await;
+        let [(one, at_one), (two, at_two)] = &servers[..] else {
+            unreachable!("there are two");
+        };
+        let first = connect(one);
+        at_one.until("made").await;
+        assert_eq!((limit.taken(), limit.most()), (1, 1));
+        let second = connect(two);
+        turns(5).await;
+        assert_eq!(at_two.lines(), Vec::<String>::new());
+        first.finish();
+        at_two.until("made").await;
+        assert_eq!(at_one.lines(), ["made", "eof", "lost"]);
+        second.finish();
+        at_two.until("lost").await;
+        assert_eq!(limit.taken(), 0);
+    });
+}
+
+/// The one whose turn it is has nobody any more, the next one has been closed.
+#[test]
+fn a_place_goes_to_the_first_that_has_somebody_to_let_in() {
+    run(async {
+        let limit = ConnectionLimit::new(1);
+        let servers = sharing(&limit, 4).await;
+        let first = connect(&servers[0].0);
+        servers[0].1.until("made").await;
+        let gone = connect(&servers[1].0);
+        turns(5).await;
+        let _closed = connect(&servers[2].0);
+        turns(5).await;
+        let last = connect(&servers[3].0);
+        turns(5).await;
+        gone.reset();
+        servers[2].0.close();
+        first.finish();
+        servers[3].1.until("made").await;
+        // And one that is closed when it has been woken already.
+        let (again, last_again) = (connect(&servers[0].0), connect(&servers[1].0));
+        turns(5).await;
+        last.finish();
+        servers[3].1.until("lost").await;
+        servers[0].0.close();
+        servers[1].1.until("made").await;
+        drop((again, last_again));
+    });
+}
+
+#[test]
+fn a_loop_that_ends_gives_its_places_back() {
+    let limit = ConnectionLimit::new(1);
+    for _ in 0..2 {
+        let _peer = run(async {
+            let servers = sharing(&limit, 1).await;
+            let peer = connect(&servers[0].0);
+            servers[0].1.until("made").await;
+            peer
+        });
+        assert_eq!(limit.taken(), 0);
+    }
+}
+
+/// Nobody waits at one loop while there is a place that another one would have.
+#[test]
+fn loops_that_share_a_port_share_the_limit() {
+    const CLIENTS: usize = 40;
+    let limit = ConnectionLimit::new(1);
+    let sockets = reuse_port_sockets(&[([127, 0, 0, 1], 0).into()], 3).unwrap();
+    let address = SockRef::from(&sockets[0][0]).local_addr().unwrap();
+    let address = address.as_socket().unwrap();
+    let served = AtomicUsize::new(0);
+    let at_a_time = AtomicUsize::new(0);
+    let (served, at_a_time, limit) = (&served, &at_a_time, &limit);
+    thread::scope(|scope| {
+        let done = LoopGroup::new(3).unwrap();
+        scope.spawn(move || {
+            done.run_with(sockets, |_, sockets| async move {
+                let greet = |mut reader: StreamReader, writer: StreamWriter| async move {
+                    writer.write(b"welcome");
+                    reader.read_to_end(10).await?;
+                    writer.close();
+                    writer.wait_closed().await
+                };
+                for socket in sockets {
+                    start_server(greet, socket)
+                        .max_connections(limit.clone())
+                        .await?;
+                }
+                within("all clients", async {
+                    while served.load(Ordering::SeqCst) < CLIENTS {
+                        sleep(Duration::from_millis(1)).await?;
+                    }
+                    Ok::<_, io::Error>(())
+                })
+                .await
+            })
+            .unwrap();
+        });
+        let connect = || wait_for("the servers", || TcpStream::connect(address).ok());
+        let clients: Vec<_> = (0..CLIENTS).map(|_| connect()).collect();
+        for client in clients {
+            scope.spawn(move || {
+                client.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut client = client;
+                client.read_exact(&mut [0; 7]).unwrap();
+                assert_eq!(at_a_time.fetch_add(1, Ordering::SeqCst), 0);
+                at_a_time.fetch_sub(1, Ordering::SeqCst);
+                served.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+    });
+    assert_eq!(limit.taken(), 0);
 }
 
 #[test]

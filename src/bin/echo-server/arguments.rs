@@ -66,9 +66,8 @@ pub(crate) struct Options {
     #[arg(long, help_heading = CONNECTIONS, value_name = "BYTES", default_value = "65536", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) limit: usize,
 
-    /// How many connections there may be at a time; others wait until one of them ends. Each unix
-    /// socket and each inherited socket has as many for itself, and with several workers, which
-    /// divide the number among them, each host [default: no limit]
+    /// How many connections there may be at a time, on all sockets and of all workers together;
+    /// others wait until one of them ends [default: no limit]
     #[arg(long, help_heading = CONNECTIONS, value_name = "NUMBER", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) max_connections: Option<usize>,
 
@@ -94,8 +93,8 @@ pub(crate) struct Options {
     pub(crate) api: Api,
 
     /// Tell on stderr every so often, and once more at the end, how many connections came and went
-    /// and why, how many bytes and errors there were, and how late the loop was
-    #[arg(long, help_heading = RUNNING, value_name = "SECONDS", value_parser = period, allow_negative_numbers = true)]
+    /// and why, how many bytes and errors there were, and how late the loop was; 0.01 at least
+    #[arg(long, help_heading = RUNNING, value_name = "SECONDS", value_parser = interval, allow_negative_numbers = true)]
     pub(crate) stats: Option<Duration>,
 
     /// What to log on stderr
@@ -124,16 +123,7 @@ pub(crate) enum Generated {
 impl Options {
     /// What the process was given.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        let options = Self::try_parse()?;
-        let most = options.max_connections.unwrap_or(usize::MAX);
-        if most < options.workers {
-            let workers = options.workers;
-            let message = format!(
-                "--max-connections {most} leaves some of --workers {workers} without any connection"
-            );
-            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
-        }
-        Ok(options)
+        Self::try_parse()
     }
 
     /// Whether there is a TCP port to serve, by itself or since nothing else is.
@@ -203,6 +193,12 @@ fn period(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What is shorter would be all that it does.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = seconds(text).ok().filter(|it| *it >= SHORTEST_INTERVAL);
+    interval.ok_or_else(|| "it must be a number of seconds, 0.01 at least".to_owned())
+}
+
 fn workers(text: &str) -> Result<usize, String> {
     let asked = text.parse().map_err(|error| format!("{error}"))?;
     match LoopGroup::new(asked) {
@@ -217,6 +213,8 @@ fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
 }
 
 pub(crate) const NAME: &str = "echo-server";
+
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
 const SOCKETS: &str = "Sockets";
 const TLS: &str = "TLS";

@@ -13,7 +13,6 @@ use crate::stats::{Counted, Tally};
 /// A connection that breaks is logged by the library, and there is nobody else to tell.
 pub(crate) async fn echo(mut reader: StreamReader, writer: StreamWriter, tally: Arc<Tally>) {
     let mut counted = Counted::new(tally);
-    counted.accepted();
     proxy::note(writer.transport());
     loop {
         // What was read is gone before we wait: the writer has what is not sent yet.
@@ -58,7 +57,6 @@ impl Protocol for Echo {
         proxy::note(&transport);
         // The low mark follows from the high one, so the two cannot contradict each other.
         let _ = transport.set_write_buffer_limits(self.limit, None);
-        self.counted.accepted();
         self.transport = Some(transport);
     }
 

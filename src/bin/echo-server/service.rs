@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evloop::{Address, TlsServerContext};
+use evloop::{Address, ConnectionLimit, ServerMetrics, TlsServerContext};
 
 use crate::arguments::Options;
 use crate::manager::Manager;
@@ -20,7 +20,11 @@ pub(crate) struct Service {
     /// How often the manager wants to hear from all workers.
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) signals: Arc<Signals>,
+    /// How many connections there may be, wherever they come.
+    pub(crate) limit: Option<ConnectionLimit>,
     tallies: Vec<Arc<Tally>>,
+    /// What the servers of all workers count.
+    servers: Mutex<Vec<ServerMetrics>>,
     report: Mutex<Report>,
     standing: Mutex<Standing>,
 }
@@ -50,6 +54,8 @@ impl Service {
             heartbeat: manager.watchdog()?.map(|patience| patience / 2),
             manager,
             signals,
+            limit: options.max_connections.map(ConnectionLimit::new),
+            servers: Mutex::default(),
             tallies: workers.iter().map(|_| Arc::default()).collect(),
             report: Mutex::new(Report::new()),
             standing: Mutex::new(Standing::new(workers)),
@@ -59,6 +65,11 @@ impl Service {
 
     pub(crate) fn tally(&self, worker: usize) -> &Arc<Tally> {
         &self.tallies[worker]
+    }
+
+    /// There is a server with these numbers.
+    pub(crate) fn counts(&self, server: ServerMetrics) {
+        lock(&self.servers).push(server);
     }
 
     /// A worker serves. When the last one does, so does the service.
@@ -97,13 +108,13 @@ impl Service {
     }
 
     pub(crate) fn tell_interval(&self) {
-        lock(&self.report).tell_interval(&self.tallies);
+        lock(&self.report).tell_interval(&self.tallies, &lock(&self.servers));
     }
 
     /// If there was ever something to tell.
     pub(crate) fn tell_total(&self) {
         if lock(&self.standing).starting.is_empty() {
-            lock(&self.report).tell_total(&self.tallies);
+            lock(&self.report).tell_total(&self.tallies, &lock(&self.servers));
         }
     }
 }

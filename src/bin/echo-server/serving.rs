@@ -6,26 +6,20 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use evloop::{
-    Address, Endpoint, Protocol, Server, Ssl, TlsServerContext, UnixEndpoint, create_server,
-    create_unix_server, reuse_port_sockets, start_server, start_unix_server,
+    Address, Endpoint, Protocol, Server, UnixEndpoint, create_server, create_unix_server,
+    reuse_port_sockets, start_server, start_unix_server,
 };
 
 use crate::activation::Inherited;
 use crate::arguments::{Api, Options};
 use crate::echo::{Echo, echo};
 use crate::proxy;
-use crate::stats::Tally;
+use crate::service::Service;
+use crate::tls;
 
 /// What one worker is to serve.
 #[derive(Debug)]
-pub(crate) struct Listener {
-    place: Place,
-    /// How many connections it may have.
-    most: usize,
-}
-
-#[derive(Debug)]
-enum Place {
+pub(crate) enum Listener {
     Tcp(Endpoint),
     Unix(UnixEndpoint),
 }
@@ -36,44 +30,30 @@ pub(crate) async fn listeners(
     options: &Options,
     inherited: Vec<Inherited>,
 ) -> io::Result<Vec<Vec<Listener>>> {
-    let workers = options.workers;
-    let most = options.max_connections.unwrap_or(usize::MAX);
-    let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut listeners: Vec<Vec<Listener>> = Vec::new();
+    listeners.resize_with(options.workers, Vec::new);
     if options.serves_tcp(!inherited.is_empty()) {
-        for (worker, places) in tcp(options).await?.into_iter().enumerate() {
-            let most = share(most, worker, workers);
-            let places = places.into_iter().map(Place::Tcp);
-            listeners[worker].extend(places.map(|place| Listener { place, most }));
+        for (listeners, endpoints) in listeners.iter_mut().zip(tcp(options).await?) {
+            listeners.extend(endpoints.into_iter().map(Listener::Tcp));
         }
     }
-    for path in &options.unix {
-        // One of them makes the path, and removes it.
-        let place = Place::Unix(path.into());
-        listeners[0].push(Listener { place, most });
-    }
+    // One of them makes the path, and removes it.
+    let paths = options.unix.iter().map(|path| Listener::Unix(path.into()));
+    listeners[0].extend(paths);
     for socket in inherited {
-        for (worker, listeners) in listeners.iter_mut().enumerate().skip(1) {
-            let place = place(socket.try_clone()?);
-            let most = share(most, worker, workers);
-            listeners.push(Listener { place, most });
+        for listeners in &mut listeners[1..] {
+            listeners.push(listener(socket.try_clone()?));
         }
-        let most = share(most, 0, workers);
-        let place = place(socket);
-        listeners[0].push(Listener { place, most });
+        listeners[0].push(listener(socket));
     }
     Ok(listeners)
 }
 
-fn place(socket: Inherited) -> Place {
+fn listener(socket: Inherited) -> Listener {
     match socket {
-        Inherited::Tcp(listener) => Place::Tcp(listener.into()),
-        Inherited::Unix(listener) => Place::Unix(listener.into()),
+        Inherited::Tcp(listener) => Listener::Tcp(listener.into()),
+        Inherited::Unix(listener) => Listener::Unix(listener.into()),
     }
-}
-
-/// One worker's share: what cannot be divided goes to the first ones.
-fn share(most: usize, worker: usize, workers: usize) -> usize {
-    most / workers + usize::from(worker < most % workers)
 }
 
 /// One worker serves the addresses as they were said, several have sockets that share them.
@@ -96,84 +76,75 @@ async fn tcp(options: &Options) -> io::Result<Vec<Vec<Endpoint>>> {
 async fn shared(endpoint: Endpoint, workers: usize) -> io::Result<Vec<Vec<OwnedFd>>> {
     struct Nobody;
     impl Protocol for Nobody {}
-    let finder = create_server(|| Nobody, endpoint)
-        .reuse_port(true)
-        .start_serving(false)
-        .await?;
+    let finder = |shares| {
+        create_server(|| Nobody, endpoint.clone())
+            .reuse_port(shares)
+            .start_serving(false)
+    };
+    // One that does not share finds out whether somebody else is there, and goes at once.
+    let is_taken = finder(false)
+        .await
+        .is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    let finder = finder(true).await?;
     let addresses: Vec<SocketAddr> = finder
         .sockets()
         .iter()
         .filter_map(Address::as_inet)
         .collect();
+    if is_taken {
+        let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+        log::warn!("{}: another server shares it", addresses.join(", "));
+    }
     reuse_port_sockets(&addresses, workers)
 }
 
 /// Sets what all four kinds of servers have, and starts one.
 macro_rules! serve {
-    ($server:expr, $options:expr, $most:expr, $ssl:expr) => {{
+    ($server:expr, $service:expr) => {{
+        let options = &$service.options;
         let mut server = $server
-            .backlog($options.backlog)
-            .max_connections($most)
-            .proxy_protocol(proxy::timeout($options))
-            .ssl($ssl.clone());
-        if let Some(timeout) = $options.idle_timeout {
+            .backlog(options.backlog)
+            .proxy_protocol(proxy::timeout(options))
+            .ssl(tls::argument($service.context.as_ref()));
+        if let Some(limit) = &$service.limit {
+            server = server.max_connections(limit.clone());
+        }
+        if let Some(timeout) = options.idle_timeout {
             server = server.idle_timeout(timeout);
         }
-        if let Some(timeout) = $options.write_timeout {
+        if let Some(timeout) = options.write_timeout {
             server = server.write_timeout(timeout);
         }
         server.await
     }};
 }
 
-/// Serves it on the running loop.
+/// Serves it on the running loop, which is that of this worker.
 pub(crate) async fn start(
-    options: &Options,
-    ssl: &Ssl<TlsServerContext>,
-    tally: &Arc<Tally>,
+    service: &Service,
+    worker: usize,
     listener: Listener,
 ) -> io::Result<Server> {
-    let (limit, most) = (options.limit, listener.most);
-    let tally = Arc::clone(tally);
-    match (options.api, listener.place) {
-        (Api::Streams, Place::Tcp(endpoint)) => {
+    let (limit, tally) = (service.options.limit, Arc::clone(service.tally(worker)));
+    match (service.options.api, listener) {
+        (Api::Streams, Listener::Tcp(endpoint)) => {
             let echo = move |reader, writer| echo(reader, writer, Arc::clone(&tally));
-            serve!(
-                start_server(echo, endpoint).limit(limit),
-                options,
-                most,
-                ssl
-            )
+            serve!(start_server(echo, endpoint).limit(limit), service)
         }
-        (Api::Streams, Place::Unix(endpoint)) => {
+        (Api::Streams, Listener::Unix(endpoint)) => {
             let echo = move |reader, writer| echo(reader, writer, Arc::clone(&tally));
-            let server = start_unix_server(echo, endpoint).limit(limit);
-            serve!(server, options, most, ssl)
+            serve!(start_unix_server(echo, endpoint).limit(limit), service)
         }
-        (Api::Protocol, Place::Tcp(endpoint)) => {
-            let server = create_server(Echo::factory(limit, tally), endpoint);
-            serve!(server, options, most, ssl)
+        (Api::Protocol, Listener::Tcp(endpoint)) => {
+            let factory = Echo::factory(limit, tally);
+            serve!(create_server(factory, endpoint), service)
         }
-        (Api::Protocol, Place::Unix(endpoint)) => {
-            let server = create_unix_server(Echo::factory(limit, tally), endpoint);
-            serve!(server, options, most, ssl)
+        (Api::Protocol, Listener::Unix(endpoint)) => {
+            let factory = Echo::factory(limit, tally);
+            serve!(create_unix_server(factory, endpoint), service)
         }
     }
 }
 
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 8888;
-
-#[cfg(test)]
-mod tests {
-    use super::share;
-
-    #[test]
-    fn the_workers_shares_are_the_whole_and_hardly_differ() {
-        for (most, workers) in [(1, 1), (5, 2), (7, 3), (1000, 16), (usize::MAX, 7)] {
-            let shares: Vec<_> = (0..workers).map(|it| share(most, it, workers)).collect();
-            assert_eq!(shares.iter().sum::<usize>(), most);
-            assert!(shares[0] - shares[workers - 1] <= 1, "{shares:?}");
-        }
-    }
-}

@@ -8,21 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use evloop::{CloseReason, ClosedBecause, LoopHandle, Transport};
+use evloop::{CloseReason, ClosedBecause, LoopHandle, ServerMetrics, Transport};
 
 use crate::arguments::NAME;
 
-/// The numbers of one worker. Its thread alone changes them, and others read them meanwhile.
+/// The numbers of one worker, but for those that its servers have. Its thread alone changes them, and others read them meanwhile.
 // Two processors never want the same part of the cache.
 #[repr(align(128))]
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    accepted: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
     errors: AtomicU64,
-    /// By reason, in the order of [`REASONS`], and at the end those with none of them.
-    closed: [AtomicU64; KINDS],
     /// The longest turn of the loop since it was read, in nanoseconds.
     late: AtomicU64,
 }
@@ -39,16 +36,13 @@ impl Tally {
         self.late.fetch_max(nanos, Relaxed);
     }
 
-    /// All but the lateness, which is begun anew.
-    fn read(&self) -> Numbers {
-        Numbers {
-            accepted: self.accepted.load(Relaxed),
-            received: self.received.load(Relaxed),
-            sent: self.sent.load(Relaxed),
-            errors: self.errors.load(Relaxed),
-            closed: std::array::from_fn(|kind| self.closed[kind].load(Relaxed)),
-            late: Duration::from_nanos(self.late.swap(0, Relaxed)),
-        }
+    /// All but the lateness is left as it is; that is begun anew.
+    fn add_to(&self, numbers: &mut Numbers) {
+        numbers.received += self.received.load(Relaxed);
+        numbers.sent += self.sent.load(Relaxed);
+        numbers.errors += self.errors.load(Relaxed);
+        let late = Duration::from_nanos(self.late.swap(0, Relaxed));
+        numbers.late = numbers.late.max(late);
     }
 }
 
@@ -57,7 +51,7 @@ fn add(count: &AtomicU64, number: u64) {
     count.store(count.load(Relaxed) + number, Relaxed);
 }
 
-/// What one connection adds.
+/// The bytes of one connection.
 #[derive(Debug)]
 pub(crate) struct Counted {
     tally: Arc<Tally>,
@@ -74,11 +68,6 @@ impl Counted {
         }
     }
 
-    /// The connection is ours.
-    pub(crate) fn accepted(&self) {
-        add(&self.tally.accepted, 1);
-    }
-
     /// So many bytes came and were written. Sent is what does not wait any more.
     pub(crate) fn echoed(&mut self, bytes: usize, transport: &Transport) {
         self.received += bytes as u64;
@@ -87,14 +76,12 @@ impl Counted {
         self.sent_up_to(self.received.saturating_sub(unsent));
     }
 
-    /// The connection is over.
+    /// The connection is over, and all was sent if it ended well.
     pub(crate) fn closed(&mut self, transport: &Transport) {
         let reason = transport.get_extra_info(ClosedBecause);
         if matches!(reason, Some(CloseReason::Closed | CloseReason::PeerEof)) {
             self.sent_up_to(self.received);
         }
-        let kind = REASONS.iter().position(|(known, _)| Some(*known) == reason);
-        add(&self.tally.closed[kind.unwrap_or(REASONS.len())], 1);
     }
 
     /// With TLS more may wait than was written, so it can seem to go back.
@@ -122,15 +109,15 @@ impl Report {
     }
 
     /// What happened since the last line.
-    pub(crate) fn tell_interval(&mut self, tallies: &[Arc<Tally>]) {
-        self.read(tallies);
+    pub(crate) fn tell_interval(&mut self, tallies: &[Arc<Tally>], servers: &[ServerMetrics]) {
+        self.read(tallies, servers);
         tell(&format!("stats: {}", self.now.since(&self.told)));
         self.told = self.now.clone();
     }
 
     /// What happened since the start.
-    pub(crate) fn tell_total(&mut self, tallies: &[Arc<Tally>]) {
-        self.read(tallies);
+    pub(crate) fn tell_total(&mut self, tallies: &[Arc<Tally>], servers: &[ServerMetrics]) {
+        self.read(tallies, servers);
         self.now.late = self.latest;
         tell(&format!(
             "stats in all: {}",
@@ -138,11 +125,10 @@ impl Report {
         ));
     }
 
-    fn read(&mut self, tallies: &[Arc<Tally>]) {
+    fn read(&mut self, tallies: &[Arc<Tally>], servers: &[ServerMetrics]) {
         self.now = Numbers::default();
-        for tally in tallies {
-            self.now.add(&tally.read());
-        }
+        tallies.iter().for_each(|it| it.add_to(&mut self.now));
+        servers.iter().for_each(|it| self.now.add_server(it));
         self.latest = self.latest.max(self.now.late);
     }
 }
@@ -158,20 +144,22 @@ struct Numbers {
     received: u64,
     sent: u64,
     errors: u64,
+    /// By reason, in the order of [`REASONS`], and at the end those with none of them.
     closed: [u64; KINDS],
     late: Duration,
 }
 
 impl Numbers {
-    fn add(&mut self, other: &Self) {
-        self.accepted += other.accepted;
-        self.received += other.received;
-        self.sent += other.sent;
-        self.errors += other.errors;
-        for (sum, number) in self.closed.iter_mut().zip(other.closed) {
+    fn add_server(&mut self, server: &ServerMetrics) {
+        // First, since its thread may go on meanwhile.
+        let mut others = server.closed();
+        for (sum, (reason, _)) in self.closed.iter_mut().zip(REASONS) {
+            let number = server.closed_because(reason);
             *sum += number;
+            others = others.saturating_sub(number);
         }
-        self.late = self.late.max(other.late);
+        self.closed[REASONS.len()] += others;
+        self.accepted += server.accepted();
     }
 
     fn since(&self, before: &Self) -> Line {

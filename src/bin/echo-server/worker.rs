@@ -9,7 +9,6 @@ use evloop::{LoopHandle, Server, get_running_loop, sleep};
 
 use crate::service::Service;
 use crate::serving::{Listener, start};
-use crate::tls;
 
 /// Serves on the running loop until a signal comes, and until the last connection is over.
 pub(crate) async fn work(
@@ -43,11 +42,11 @@ async fn start_all(
     worker: usize,
     listeners: Vec<Listener>,
 ) -> io::Result<Vec<Server>> {
-    let ssl = tls::argument(service.context.as_ref());
     let mut servers = Vec::new();
     for listener in listeners {
-        let tally = service.tally(worker);
-        servers.push(start(&service.options, &ssl, tally, listener).await?);
+        let server = start(service, worker, listener).await?;
+        service.counts(server.metrics());
+        servers.push(server);
     }
     Ok(servers)
 }
