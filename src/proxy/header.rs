@@ -106,11 +106,11 @@ impl ProxyHeader {
         if block[COMMAND] == LOCAL {
             return Ok(Self::default());
         }
+        let header = ppp::v2::Header::try_from(block).map_err(malformed)?;
         // The parser takes datagrams, and families without a transport, which nobody may send.
         if !FAMILIES.contains(&block[FAMILY]) {
             return Err(malformed("its addresses are not those of a connection"));
         }
-        let header = ppp::v2::Header::try_from(block).map_err(malformed)?;
         let mut told = match header.addresses {
             Addresses::Unspecified => return Ok(Self::default()),
             Addresses::IPv4(ip) => Self::of_inet(

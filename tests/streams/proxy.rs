@@ -92,8 +92,6 @@ fn good() -> Vec<(Vec<u8>, Option<[Address; 2]>)> {
         ),
         (v2(0x21, 0x11, INET), four.clone()),
         (v2(0x21, 0x21, &six_body), six),
-        // Datagrams that were put into a stream: their source is whom the proxy speaks for.
-        (v2(0x21, 0x12, INET), four.clone()),
         (
             v2(0x21, 0x31, &unix(b"/run/a", b"\0b")),
             Some(paths.map(Address::from)),
@@ -159,6 +157,10 @@ fn malformed() -> Vec<(Vec<u8>, &'static str)> {
         (v2(0x21, 0x41, INET), "address family"),
         (v2(0x21, 0x13, INET), "protocol"),
         (v2(0x21, 0x11, &INET[..11]), "bytes"),
+        // Datagrams, and addresses of nothing in particular.
+        (v2(0x21, 0x12, INET), "a connection"),
+        (v2(0x21, 0x10, INET), "a connection"),
+        (v2(0x21, 0x01, b""), "a connection"),
         (v2(0x21, 0x21, INET), "bytes"),
         (v2(0x21, 0x31, INET), "bytes"),
         (v2(0x21, 0x11, &[INET, b"\x02"].concat()), "leftover"),

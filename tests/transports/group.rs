@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::future::pending;
+use std::future::{IntoFuture, pending};
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,16 +15,18 @@ use std::time::Duration;
 
 use evloop::signals::SIGTERM;
 use evloop::{
-    EndpointError, GroupError, LoopGroup, Protocol, StreamReader, StreamWriter, Transport, Worker,
-    connect_accepted_socket, get_running_loop, open_connection, reuse_port_sockets, sleep,
-    start_server, timeout,
+    ConnectionLimit, EndpointError, GroupError, LoopGroup, Protocol, Server, ShutdownPhase,
+    StreamReader, StreamWriter, Transport, Worker, connect_accepted_socket, get_running_loop,
+    open_connection, reuse_port_sockets, sleep, start_server, timeout,
 };
 use futures::channel::oneshot;
+use futures::future::{Either, select};
 use signal_hook::low_level::raise;
 use socket2::SockRef;
 
 use crate::common::own_process::{self, held};
-use crate::common::{PATIENCE, Peer, listener, within};
+use crate::common::peers::skip;
+use crate::common::{PATIENCE, Peer, in_thread, listener, run, within};
 
 /// Waits until every worker of the group has come here.
 async fn meet(worker: &Worker) {
@@ -488,6 +490,159 @@ fn every_worker_gets_connections_on_every_address() {
     for address in addresses {
         let refused = TcpStream::connect(address).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
+}
+
+/// One worker leaves and drains what it has; whoever comes then is served by the others.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_worker_may_leave_while_the_others_serve_on() {
+    const LEAVES: u8 = 1;
+    let sockets = reuse_port_sockets(&[([127, 0, 0, 1], 0).into()], 2).unwrap();
+    let address = address_of(&sockets[0][0]);
+    let clients = move |all_are_ready: &dyn Fn()| {
+        all_are_ready();
+        let greeted = |peer: &Peer| peer.receive(1)[0];
+        // Only when nobody waits in its queue is nobody lost there.
+        let mut peers: Vec<(Peer, u8)> = Vec::new();
+        while !peers.iter().any(|(_, worker)| *worker == LEAVES) {
+            let peer = Peer::connect(address);
+            let worker = greeted(&peer);
+            peers.push((peer, worker));
+            assert!(peers.len() < 200, "all with one worker");
+        }
+        let (its, _) = peers.iter().find(|(_, worker)| *worker == LEAVES).unwrap();
+        its.send(b"leave");
+        // It is told when the worker accepts nobody any more.
+        assert_eq!(its.receive(7), b"leaving");
+        for _ in 0..50 {
+            assert_ne!(greeted(&Peer::connect(address)), LEAVES);
+        }
+        // Those whom it has are served on, until they go.
+        for (peer, worker) in &peers {
+            peer.send(b"still there?");
+            assert_eq!(peer.receive(12), b"still there?", "with worker {worker}");
+        }
+    };
+    beside(2, clients, |waits, ready| {
+        let parts = sockets.into_iter().flatten().zip(waits).collect();
+        let served = LoopGroup::new(2)
+            .unwrap()
+            .run_with(parts, |worker, (socket, wait)| {
+                let ready = ready.clone();
+                async move { greet_until_told(&worker, socket, wait, ready).await }
+            });
+        served.unwrap();
+    });
+}
+
+/// Greets with the worker's index and echoes, until somebody says "leave", or till the end.
+#[cfg(target_os = "linux")]
+async fn greet_until_told(
+    worker: &Worker,
+    socket: OwnedFd,
+    wait: oneshot::Receiver<()>,
+    ready: mpsc::Sender<()>,
+) -> io::Result<()> {
+    let index = worker.index() as u8;
+    let told = get_running_loop()?.create_future();
+    let tell = told.clone();
+    let greet = move |mut reader: StreamReader, writer: StreamWriter| {
+        let tell = tell.clone();
+        async move {
+            writer.write(&[index]);
+            loop {
+                let data = reader.read(100).await?;
+                match &data[..] {
+                    b"" => return Ok::<_, io::Error>(()),
+                    b"leave" => tell.set_result(writer.transport().clone()).expect("once"),
+                    _ => writer.write(&data),
+                }
+            }
+        }
+    };
+    let server = start_server(greet, socket).await?;
+    ready.send(()).expect("somebody waits");
+    if let Either::Left((who, _)) = select(told, wait).await {
+        let shutdown = server.shutdown().drain(PATIENCE).into_future();
+        let shutdown = get_running_loop()?.create_task(shutdown);
+        while server.is_serving() {
+            sleep(Duration::from_millis(1)).await?;
+        }
+        who.expect("nobody cancels it").write(b"leaving");
+        let report = shutdown.await??;
+        assert!(
+            report
+                .connections()
+                .iter()
+                .all(|end| end.phase() == ShutdownPhase::Drain)
+        );
+        return Ok(());
+    }
+    server.shutdown().await.map(drop)
+}
+
+/// Those in the queue of a socket that is closed: the kernel resets them, or gives them to another
+/// socket of the port if it is told to.
+#[test]
+#[cfg(target_os = "linux")]
+fn who_waits_for_a_worker_that_leaves_is_lost_unless_the_kernel_hands_them_over() {
+    const CLIENTS: usize = 20;
+    const SETTING: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
+    if !own_process::enter_network(
+        "group::who_waits_for_a_worker_that_leaves_is_lost_unless_the_kernel_hands_them_over",
+    ) {
+        return;
+    }
+    for (setting, is_handed_over) in [("0", false), ("1", true)] {
+        if let Err(error) = std::fs::write(SETTING, setting) {
+            skip(&format!("{SETTING}: {error}"));
+            return;
+        }
+        run(async {
+            // One place for both of them, so that the others wait.
+            let limit = ConnectionLimit::new(1);
+            let mut servers = Vec::new();
+            let sockets = reuse_port_sockets(&[([127, 0, 0, 1], 0).into()], 2).unwrap();
+            let address = address_of(&sockets[0][0]);
+            let greet = |mut reader: StreamReader, writer: StreamWriter| async move {
+                writer.write(b"welcome");
+                reader.read_to_end(10).await.map(drop)
+            };
+            for socket in sockets.into_iter().flatten() {
+                let server = start_server(greet, socket).max_connections(limit.clone());
+                servers.push(server.await.unwrap());
+            }
+            let peers: Vec<_> = (0..CLIENTS).map(|_| Peer::connect(address)).collect();
+            let accepted = |server: &Server| server.metrics().accepted();
+            let first = within("the first", async {
+                loop {
+                    if let Some(first) = servers.iter().position(|it| accepted(it) > 0) {
+                        return first;
+                    }
+                    sleep(Duration::from_millis(1)).await.unwrap();
+                }
+            })
+            .await;
+            // The other one leaves, and nobody was accepted there.
+            servers[1 - first].close();
+            let outcomes = in_thread(move || {
+                for peer in &peers {
+                    // It may be reset.
+                    let _ = peer.0.shutdown(Shutdown::Write);
+                }
+                let outcomes = peers.iter().map(Peer::receive_all_or_error);
+                outcomes.collect::<Vec<_>>()
+            });
+            let outcomes = within("the clients", outcomes).await;
+            let (served, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+            assert!(served.iter().flatten().all(|data| data == b"welcome"));
+            assert_eq!(lost.is_empty(), is_handed_over, "{lost:?}");
+            assert_eq!(accepted(&servers[first]), served.len() as u64);
+            for error in lost.into_iter().flat_map(Result::err) {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+            }
+        });
     }
 }
 
