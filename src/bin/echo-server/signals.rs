@@ -78,3 +78,27 @@ impl Signals {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use evloop::get_running_loop;
+
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_given_up_at_the_first_signal() {
+        let signals = Arc::<Signals>::default();
+        let came = Arc::clone(&signals);
+        let given_up = evloop::run(async move {
+            assert_eq!(signals.or_output(ready(7)).await, Some(7));
+            let handle = get_running_loop().unwrap();
+            handle.call_soon(move || assert_eq!(came.raise(), 1));
+            let given_up = signals.or_output(pending::<()>()).await.is_none();
+            // And so is what would begin only now.
+            given_up && signals.or_output(ready(7)).await.is_none()
+        });
+        assert!(given_up.unwrap());
+    }
+}
