@@ -16,8 +16,9 @@ use crate::sys::SourceId;
 /// How many connections there may be at a time: of one server, or of all that have a clone of it,
 /// whichever loops they are on. For [`max_connections`](crate::CreateServer::max_connections).
 ///
-/// A place that becomes free goes to the server whose clients have waited longest for one, so that
-/// with one port for several loops nobody waits while another loop has room.
+/// A place that becomes free is offered to the server whose clients have waited longest for one, so
+/// that with one port for several loops nobody waits at one of them while another has room. A loop
+/// that is busy takes the offer when it comes to it; whoever looks meanwhile may be sooner.
 ///
 /// ```
 /// use evloop::{ConnectionLimit, LoopGroup, StreamReader, StreamWriter, start_server};
