@@ -292,13 +292,17 @@ fn assert_one_of_each(mut calls: BTreeMap<String, i64>, times: usize) {
             "{times} echoes: {surplus} more {name}"
         );
     }
-    calls.retain(|_, calls| calls.abs() > CHANCE);
+    let by_chance = |name: &str| if name == "futex" { MEETINGS } else { CHANCE };
+    calls.retain(|name, calls| calls.abs() > by_chance(name));
     assert!(calls.is_empty(), "{times} echoes, and besides: {calls:?}");
 }
 
 /// The connection and its first bytes may come in one poll or in two, and so may its end and the
 /// signal: a run differs from another by so many calls, and not with the number of echoes.
 const CHANCE: i64 = 4;
+
+/// At the start and at the end threads wait for each other, or come just in time.
+const MEETINGS: i64 = 40;
 
 #[test]
 fn an_echo_is_one_receive_one_send_and_one_poll() {

@@ -3,9 +3,9 @@
 #
 # usage: unshare --mount --pid --mount-proc --fork --kill-child sh systemd.sh UNITS PROGRAM
 #
-# UNITS is a folder, and PROGRAM is copied to /run, where units find it. Prints "up" when the manager
-# runs. Each line on stdin is arguments of systemctl; what that prints is followed by a line "status"
-# with its exit status. At the end of stdin all units are stopped.
+# UNITS is a folder, and PROGRAM is copied to /run, where units find it. Prints "up" when the
+# manager runs. Each line on stdin is arguments of systemctl; what that prints is followed by a
+# line "status" with its exit status. At the end of stdin all units are stopped.
 set -eu
 
 mount -t tmpfs -o mode=755 none /run
