@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use evloop::{
     ConnectionLimit, Endpoint, LoopGroup, Server, SockName, StreamReader, StreamWriter, Transport,
-    create_server, reuse_port_sockets, sleep, start_server,
+    create_server, get_running_loop, reuse_port_sockets, sleep, start_server,
 };
 use socket2::SockRef;
 
 use crate::common::trace::Trace;
-use crate::common::{PATIENCE, Peer, in_thread, run, turns, wait_for, within};
+use crate::common::{PATIENCE, Peer, in_thread, listener, run, turns, wait_for, within};
 use crate::probe::{Call, Probe, block};
 
 /// A server whose connections are traced, and their transports.
 async fn limited(
     trace: &Trace,
     endpoint: impl Into<Endpoint>,
-    limit: usize,
+    limit: impl Into<ConnectionLimit>,
 ) -> (Server, Rc<RefCell<Vec<Transport>>>) {
     let transports = Rc::new(RefCell::new(Vec::new()));
     let (trace, all) = (trace.clone(), Rc::clone(&transports));
@@ -248,33 +248,72 @@ fn one_limit_may_be_that_of_several_servers() {
     });
 }
 
-/// The one whose turn it is has nobody any more, the next one has been closed.
+/// Two servers accept from one socket, so for the second one nobody is left.
 #[test]
 fn a_place_goes_to_the_first_that_has_somebody_to_let_in() {
     run(async {
         let limit = ConnectionLimit::new(1);
-        let servers = sharing(&limit, 4).await;
-        let first = connect(&servers[0].0);
-        servers[0].1.until("made").await;
-        let gone = connect(&servers[1].0);
+        let servers = sharing(&limit, 2).await;
+        let [(one, at_one), (two, at_two)] = &servers[..] else {
+            unreachable!("there are two");
+        };
+        let (listener, address) = listener();
+        let at_both = Trace::default();
+        for listener in [listener.try_clone().unwrap(), listener] {
+            let made = at_both.clone();
+            let server = create_server(move || Probe::new(&made), listener);
+            server.max_connections(limit.clone()).await.unwrap();
+        }
+        let first = connect(one);
+        at_one.until("made").await;
+        let of_both = Peer::connect(address);
         turns(5).await;
-        let _closed = connect(&servers[2].0);
+        let last = connect(two);
         turns(5).await;
-        let last = connect(&servers[3].0);
-        turns(5).await;
-        gone.reset();
-        servers[2].0.close();
         first.finish();
-        servers[3].1.until("made").await;
-        // And one that is closed when it has been woken already.
-        let (again, last_again) = (connect(&servers[0].0), connect(&servers[1].0));
-        turns(5).await;
+        at_both.until("made").await;
+        assert_eq!(at_two.lines(), Vec::<String>::new());
+        of_both.finish();
+        at_two.until("made").await;
+        assert_eq!(at_both.lines(), ["made", "eof", "lost"]);
         last.finish();
-        servers[3].1.until("lost").await;
-        servers[0].0.close();
-        servers[1].1.until("made").await;
-        drop((again, last_again));
+        at_two.until("lost").await;
     });
+}
+
+/// Whether its turn is still to come, or has come already and it has not looked yet.
+#[test]
+fn a_place_is_not_lost_with_a_server_that_is_closed_while_it_waits() {
+    for turn_has_come in [false, true] {
+        run(async move {
+            let handle = get_running_loop().unwrap();
+            let limit = ConnectionLimit::new(1);
+            let trace = Trace::default();
+            let (holder, transports) = limited(&trace, ("127.0.0.1", 0), limit.clone()).await;
+            let _first = connect(&holder);
+            trace.until("made").await;
+            let transport = transports.borrow()[0].clone();
+            let servers = sharing(&limit, 2).await;
+            let _closed = connect(&servers[0].0);
+            turns(5).await;
+            let _last = connect(&servers[1].0);
+            turns(5).await;
+            let server = servers[0].0.clone();
+            let close = move || server.close();
+            // The end of the first one is queued when this step ends. Listeners look again in the turn
+            // behind the one in which it is delivered.
+            transport.abort();
+            if turn_has_come {
+                let behind = handle.clone();
+                handle.call_soon(move || drop(behind.call_soon(close)));
+                turns(1).await;
+            } else {
+                handle.call_soon(close);
+            }
+            servers[1].1.until("made").await;
+            assert_eq!(servers[0].1.lines(), Vec::<String>::new());
+        });
+    }
 }
 
 #[test]
