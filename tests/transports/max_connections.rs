@@ -300,15 +300,15 @@ fn a_place_is_not_lost_with_a_server_that_is_closed_while_it_waits() {
             turns(5).await;
             let server = servers[0].0.clone();
             let close = move || server.close();
-            // The end of the first one is queued when this step ends. Listeners look again in the turn
-            // behind the one in which it is delivered.
-            transport.abort();
             if turn_has_come {
+                // Its end is queued when this step is over, and the close behind it. Listeners look
+                // again in the turn after that.
+                handle.call_soon(move || transport.abort());
                 let behind = handle.clone();
                 handle.call_soon(move || drop(behind.call_soon(close)));
-                turns(1).await;
             } else {
-                handle.call_soon(close);
+                close();
+                transport.abort();
             }
             servers[1].1.until("made").await;
             assert_eq!(servers[0].1.lines(), Vec::<String>::new());
