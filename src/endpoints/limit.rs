@@ -187,3 +187,55 @@ impl Waiter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ConnectionLimit;
+    use crate::event_loop::EventLoop;
+    use crate::sys::SourceId;
+
+    fn waiting(limit: &ConnectionLimit) -> Vec<u64> {
+        let state = limit.lock();
+        state.waiting.iter().map(|it| it.listener.0).collect()
+    }
+
+    #[test]
+    fn a_place_is_offered_to_one_after_the_other() {
+        let event_loop = EventLoop::new().unwrap();
+        let take = |limit: &ConnectionLimit, id| limit.take(&event_loop, SourceId(id));
+        let limit = ConnectionLimit::new(2);
+        assert!(take(&limit, 1) && take(&limit, 1));
+        for id in [1, 2, 3, 2, 4] {
+            assert!(!take(&limit, id));
+        }
+        // Each is there once.
+        assert_eq!(waiting(&limit), [1, 2, 3, 4]);
+        limit.give_back(1);
+        assert_eq!((limit.taken(), waiting(&limit)), (1, vec![2, 3, 4]));
+        // The one that was woken goes without having looked: its turn is the next one's.
+        limit.leave(event_loop.number(), SourceId(1));
+        assert_eq!(waiting(&limit), [3, 4]);
+        // So is that of one which has nobody to let in.
+        assert!(take(&limit, 2));
+        limit.give_back(1);
+        assert_eq!(waiting(&limit), [4]);
+        assert!(take(&limit, 3));
+        // There is none, so nobody is woken, whoever goes.
+        limit.pass_on();
+        assert_eq!(waiting(&limit), [4]);
+        limit.leave(event_loop.number(), SourceId(4));
+        assert_eq!((limit.taken(), waiting(&limit)), (2, vec![]));
+    }
+
+    #[test]
+    fn a_loop_that_has_ended_is_passed_over() {
+        let (gone, stays) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
+        let limit = ConnectionLimit::new(1);
+        assert!(limit.take(&stays, SourceId(1)));
+        assert!(!limit.take(&gone, SourceId(2)));
+        assert!(!limit.take(&stays, SourceId(2)));
+        gone.close();
+        limit.give_back(1);
+        assert_eq!((limit.taken(), waiting(&limit)), (0, vec![]));
+    }
+}

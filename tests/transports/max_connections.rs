@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use evloop::{
     ConnectionLimit, Endpoint, LoopGroup, Server, SockName, StreamReader, StreamWriter, Transport,
-    create_server, get_running_loop, reuse_port_sockets, sleep, start_server,
+    create_server, reuse_port_sockets, sleep, start_server,
 };
 use socket2::SockRef;
 
@@ -22,7 +22,7 @@ use crate::probe::{Call, Probe, block};
 async fn limited(
     trace: &Trace,
     endpoint: impl Into<Endpoint>,
-    limit: impl Into<ConnectionLimit>,
+    limit: usize,
 ) -> (Server, Rc<RefCell<Vec<Transport>>>) {
     let transports = Rc::new(RefCell::new(Vec::new()));
     let (trace, all) = (trace.clone(), Rc::clone(&transports));
@@ -281,39 +281,22 @@ fn a_place_goes_to_the_first_that_has_somebody_to_let_in() {
     });
 }
 
-/// Whether its turn is still to come, or has come already and it has not looked yet.
 #[test]
-fn a_place_is_not_lost_with_a_server_that_is_closed_while_it_waits() {
-    for turn_has_come in [false, true] {
-        run(async move {
-            let handle = get_running_loop().unwrap();
-            let limit = ConnectionLimit::new(1);
-            let trace = Trace::default();
-            let (holder, transports) = limited(&trace, ("127.0.0.1", 0), limit.clone()).await;
-            let _first = connect(&holder);
-            trace.until("made").await;
-            let transport = transports.borrow()[0].clone();
-            let servers = sharing(&limit, 2).await;
-            let _closed = connect(&servers[0].0);
-            turns(5).await;
-            let _last = connect(&servers[1].0);
-            turns(5).await;
-            let server = servers[0].0.clone();
-            let close = move || server.close();
-            if turn_has_come {
-                // Its end is queued when this step is over, and the close behind it. Listeners look
-                // again in the turn after that.
-                handle.call_soon(move || transport.abort());
-                let behind = handle.clone();
-                handle.call_soon(move || drop(behind.call_soon(close)));
-            } else {
-                close();
-                transport.abort();
-            }
-            servers[1].1.until("made").await;
-            assert_eq!(servers[0].1.lines(), Vec::<String>::new());
-        });
-    }
+fn a_server_that_is_closed_while_it_waits_is_passed_over() {
+    run(async {
+        let limit = ConnectionLimit::new(1);
+        let servers = sharing(&limit, 3).await;
+        let first = connect(&servers[0].0);
+        servers[0].1.until("made").await;
+        let _closed = connect(&servers[1].0);
+        turns(5).await;
+        let _last = connect(&servers[2].0);
+        turns(5).await;
+        servers[1].0.close();
+        first.finish();
+        servers[2].1.until("made").await;
+        assert_eq!(servers[1].1.lines(), Vec::<String>::new());
+    });
 }
 
 #[test]
