@@ -34,11 +34,13 @@ mod unix_server;
 
 pub use self::accepted_socket::{ConnectAcceptedSocket, connect_accepted_socket};
 pub use self::connect::{CreateConnection, create_connection};
+pub(crate) use self::connected::Connected;
 pub use self::destination::Destination;
 pub use self::endpoint::Endpoint;
 pub use self::error::EndpointError;
 pub(crate) use self::joining::joining_setters;
 pub use self::names::{GetAddrInfo, GetNameInfo};
+pub(crate) use self::reserved::Reserved;
 pub use self::reuse_port::reuse_port_sockets;
 pub use self::sendfile::{Sendfile, SendfileError, sendfile};
 pub use self::server::{ServeForever, Server};

@@ -13,6 +13,7 @@
 //! | what goes wrong | [`Conditions`], [`Tally`] |
 //! | many runs, and the one that failed | [`explore`] |
 //! | why it does not get on | [`SimulationError`], [`Standstill`] |
+//! | a peer for a plain unit test | [`stream_pair`] |
 //! | numbers from the seed | [`Random`] |
 
 mod conditions;
@@ -31,8 +32,10 @@ mod run;
 mod seeds;
 mod simulation;
 mod socket;
+mod stream_pair;
 mod tally;
 mod traffic;
+mod wire;
 mod world;
 
 pub use self::conditions::Conditions;
@@ -42,4 +45,5 @@ pub use self::network::Network;
 pub use self::random::Random;
 pub use self::seeds::explore;
 pub use self::simulation::Simulation;
+pub use self::stream_pair::{StreamPair, stream_pair};
 pub use self::tally::Tally;
