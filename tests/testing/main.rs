@@ -1,10 +1,10 @@
 //! The simulated world, as its users see it.
 
 mod seeds;
+mod chaos;
 mod pair;
 #[cfg(feature = "tls")]
 mod storms;
-#[cfg(feature = "tls")]
 mod support;
 mod tutorial;
 mod world;

@@ -13,6 +13,8 @@ use evloop::{
     UnixAddress, get_running_loop, open_connection, sleep, timeout,
 };
 
+use crate::support::{echo, exchange};
+
 type Streams = (StreamReader, StreamWriter);
 
 /// Runs a test, but not for ever.
@@ -26,34 +28,6 @@ fn run<F: Future>(test: F) -> F::Output {
 
 fn handle() -> LoopHandle {
     get_running_loop().unwrap()
-}
-
-async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
-    loop {
-        let data = reader.read(1000).await?;
-        if data.is_empty() {
-            return Ok(());
-        }
-        writer.write(&data);
-        writer.drain().await?;
-    }
-}
-
-/// Sends all of it and gives what comes back until the end.
-async fn exchange((mut reader, writer): Streams, message: Vec<u8>) -> io::Result<Vec<u8>> {
-    let writing = handle().create_task(async move {
-        for piece in message.chunks(777) {
-            writer.write(piece);
-            writer.drain().await?;
-        }
-        writer.write_eof()?;
-        io::Result::Ok(writer)
-    });
-    let answer = reader.read_to_end(None).await?;
-    let writer = writing.await.unwrap()?;
-    writer.close();
-    writer.wait_closed().await?;
-    Ok(answer)
 }
 
 fn pattern(size: usize) -> Vec<u8> {
