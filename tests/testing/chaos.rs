@@ -2,13 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use evloop::testing::{Chaos, Random, chaotic_loop};
@@ -18,6 +16,8 @@ use evloop::{
     open_unix_connection, sendfile, signals, sleep, start_server, start_unix_server,
 };
 
+use crate::common::folder::Folder;
+use crate::common::{pattern, turns};
 use crate::support::{echo, exchange};
 
 const SEEDS: Range<u64> = 0..60;
@@ -66,9 +66,8 @@ fn a_crowd_gets_back_what_it_sent() {
 
 #[test]
 fn so_it_is_over_unix_sockets() {
-    let folder = std::env::temp_dir().join(format!("evloop-chaos-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("echo");
+    let folder = Folder::new();
+    let path = folder.path("echo");
     Chaos::new().explore(SEEDS, |mut random| {
         let path = path.clone();
         async move {
@@ -79,7 +78,6 @@ fn so_it_is_over_unix_sockets() {
             end(server).await
         }
     });
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[cfg(feature = "tls")]
@@ -126,10 +124,9 @@ fn so_it_is_over_tls_from_the_beginning_and_later() {
 
 #[test]
 fn a_file_arrives_as_it_is_between_what_was_written() {
-    let mut file = tempfile();
-    let content = Random::new(1).bytes(300_000);
-    file.write_all(&content).unwrap();
-    let file = Rc::new(file);
+    let (folder, content) = (Folder::new(), pattern(300_000));
+    std::fs::write(folder.path("file"), &content).unwrap();
+    let file = Rc::new(File::open(folder.path("file")).unwrap());
     Chaos::new().explore(SEEDS, |mut random| {
         let (file, content) = (Rc::clone(&file), &content);
         async move {
@@ -478,9 +475,12 @@ fn a_seed_that_fails_is_named() {
     });
     let payload = outcome.unwrap_err();
     let message = payload.downcast_ref::<String>().unwrap();
+    // Another seed, if somebody has asked for that one.
+    let (seed, why) = message.split_once(": ").unwrap();
+    assert!(seed.starts_with("seed "), "{message}");
     assert_eq!(
-        message,
-        "seed 9: the run has not ended within 20ms: what it waits for does not come"
+        why,
+        "the run has not ended within 20ms: what it waits for does not come"
     );
 }
 
@@ -502,33 +502,6 @@ fn a_loop_that_is_dropped_leaves_nothing() {
         drop(event_loop);
         assert_eq!(Rc::strong_count(&alive), 1);
     }
-}
-
-fn pattern(size: usize) -> Vec<u8> {
-    (0..size).map(|n| (n * 31 + n / 251) as u8).collect()
-}
-
-/// A file that has no name.
-fn tempfile() -> File {
-    let path = std::env::temp_dir().join(format!("evloop-chaos-file-{}", std::process::id()));
-    let mut options = File::options();
-    let file = options.read(true).write(true).create_new(true).open(&path);
-    std::fs::remove_file(path).unwrap();
-    file.unwrap()
-}
-
-/// Waits for so many turns of the loop.
-async fn turns(n: usize) {
-    let mut left = n;
-    poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(());
-        }
-        left -= 1;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Looks again after each turn in which something may have happened.

@@ -1,8 +1,11 @@
-//! The simulated world, as its users see it.
+//! The simulated world, as its users see it; and what else the crate has for tests.
 
-mod seeds;
+#[path = "../common/mod.rs"]
+mod common;
+
 mod chaos;
 mod pair;
+mod seeds;
 #[cfg(feature = "tls")]
 mod storms;
 mod support;

@@ -13,25 +13,13 @@ use evloop::{
     UnixAddress, get_running_loop, open_connection, sleep, timeout,
 };
 
+use crate::common::{pattern, run};
 use crate::support::{echo, exchange};
 
 type Streams = (StreamReader, StreamWriter);
 
-/// Runs a test, but not for ever.
-#[track_caller]
-fn run<F: Future>(test: F) -> F::Output {
-    match evloop::run(timeout(PATIENCE, test)).unwrap() {
-        Ok(output) => output,
-        Err(error) => panic!("the test did not come to its end: {error}"),
-    }
-}
-
 fn handle() -> LoopHandle {
     get_running_loop().unwrap()
-}
-
-fn pattern(size: usize) -> Vec<u8> {
-    (0..size).map(|n| (n * 31 + n / 251) as u8).collect()
 }
 
 #[test]
@@ -399,6 +387,3 @@ fn a_reset_behind_the_end_is_noticed() {
     });
     assert!(seen.contains("wait_closed ConnectionReset"), "{seen}");
 }
-
-/// How long a test waits for something that does come: only a broken one waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
