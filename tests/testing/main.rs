@@ -8,6 +8,10 @@ mod pair;
 mod seeds;
 #[cfg(feature = "tls")]
 mod storms;
+#[cfg_attr(
+    not(feature = "tls"),
+    allow(dead_code, reason = "the storms have TLS among them")
+)]
 mod support;
 mod tutorial;
 mod world;
