@@ -87,7 +87,8 @@ impl Chaos {
         self
     }
 
-    /// How often a poll returns at once, with nothing or with an event that has no reason.
+    /// How often a poll returns at once, with nothing or with an event that has no reason. Only with
+    /// every odd seed, since such an event may stand in for one that was lost, and hide the loss.
     pub fn spurious_events(mut self, probability: f64) -> Self {
         self.spurious_events = probability;
         self
