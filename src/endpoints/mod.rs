@@ -37,6 +37,7 @@ mod unix_server;
 
 pub use self::accepted_socket::{ConnectAcceptedSocket, connect_accepted_socket};
 pub use self::connect::{CreateConnection, create_connection};
+pub(crate) use self::connected::Connected;
 pub use self::destination::Destination;
 pub use self::endpoint::Endpoint;
 pub use self::error::EndpointError;
@@ -44,6 +45,7 @@ pub(crate) use self::joining::joining_setters;
 pub use self::limit::ConnectionLimit;
 pub use self::metrics::ServerMetrics;
 pub use self::names::{GetAddrInfo, GetNameInfo};
+pub(crate) use self::reserved::Reserved;
 pub use self::reuse_port::reuse_port_sockets;
 pub use self::sendfile::{Sendfile, SendfileError, sendfile};
 pub use self::server::{ServeForever, Server};

@@ -7,14 +7,15 @@
 //! in it. asyncio's counterpart: `BaseEventLoop._ready`.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry as MapEntry};
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::event_loop::cells::{Queue, Scratch, Shared};
 use crate::event_loop::ready::{Entry, Ready};
 use crate::event_loop::spares::Spares;
-use crate::sys::SourceId;
+use crate::sys::{Readiness, SourceId};
 
 pub(crate) struct Agenda {
     /// Tells this loop from every other of the process.
@@ -44,7 +45,8 @@ pub(crate) struct Agenda {
 #[derive(Default)]
 struct Visits {
     order: VecDeque<SourceId>,
-    members: BTreeSet<SourceId>,
+    /// With what they are told, if they are told something.
+    members: BTreeMap<SourceId, Option<Readiness>>,
 }
 
 impl Agenda {
@@ -74,13 +76,30 @@ impl Agenda {
 
     /// Has the source served in the next turn though no event may come.
     pub(crate) fn visit(&self, id: SourceId) {
-        if !self.closed.get() {
-            self.visits.with(|visits| {
-                if visits.members.insert(id) {
-                    visits.order.push_back(id);
-                }
-            });
+        self.add_visit(id, None);
+    }
+
+    /// The same for a source that no poller knows, with what an event would say.
+    pub(crate) fn tell(&self, id: SourceId, readiness: Readiness) {
+        self.add_visit(id, Some(readiness));
+    }
+
+    fn add_visit(&self, id: SourceId, told: Option<Readiness>) {
+        if self.closed.get() {
+            return;
         }
+        self.visits.with(|visits| match visits.members.entry(id) {
+            MapEntry::Vacant(place) => {
+                place.insert(told);
+                visits.order.push_back(id);
+            }
+            MapEntry::Occupied(mut place) => {
+                if let Some(told) = told {
+                    let before = place.get().unwrap_or_default();
+                    place.insert(Some(before | told));
+                }
+            }
+        });
     }
 
     /// Whether the source is to be visited.
@@ -97,12 +116,12 @@ impl Agenda {
         self.visits.with(|visits| visits.order.len())
     }
 
-    /// Who has waited longest for a visit.
-    pub(super) fn next_visit(&self) -> Option<SourceId> {
+    /// Who has waited longest for a visit, and what it is told.
+    pub(super) fn next_visit(&self) -> Option<(SourceId, Option<Readiness>)> {
         self.visits.with(|visits| {
             let id = visits.order.pop_front()?;
-            visits.members.remove(&id);
-            Some(id)
+            let told = visits.members.remove(&id).flatten();
+            Some((id, told))
         })
     }
 

@@ -166,8 +166,8 @@ impl LoopHandle {
             if agenda.taken_in.get() >= TAKEN_IN_PER_TURN {
                 return;
             }
-            if let Some(id) = agenda.next_visit() {
-                self.serve(id, None);
+            if let Some((id, told)) = agenda.next_visit() {
+                self.serve(id, told);
             }
         }
     }

@@ -222,12 +222,7 @@ impl Conditions {
             ("lookup_failures", self.lookup_failures),
             ("clock_jumps", self.clock_jumps),
         ];
-        for (name, probability) in probabilities {
-            if !(0.0..=1.0).contains(&probability) {
-                let why = format!("{name}({probability}): a probability is from 0 to 1");
-                return Err(invalid_input(why));
-            }
-        }
+        check_probabilities(&probabilities)?;
         if self.latency.is_empty() {
             let (start, end) = (self.latency.start(), self.latency.end());
             let why = format!("latency({start:?}..={end:?}): the range is empty");
@@ -251,6 +246,19 @@ impl Conditions {
 impl Default for Conditions {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// An error that names the first of these that is none.
+pub(super) fn check_probabilities(probabilities: &[(&str, f64)]) -> io::Result<()> {
+    let sensible = 0.0..=1.0;
+    let wrong = |(_, probability): &&(&str, f64)| !sensible.contains(probability);
+    match probabilities.iter().find(wrong) {
+        None => Ok(()),
+        Some((name, probability)) => {
+            let why = format!("{name}({probability}): a probability is from 0 to 1");
+            Err(invalid_input(why))
+        }
     }
 }
 

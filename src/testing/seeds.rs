@@ -1,7 +1,8 @@
 //! Many runs, and the one that failed.
 //!
-//! Owns: [`explore`]. Why: a run that fails is worth nothing if nobody can see it again. Invariants:
-//! the seed of a failure is printed, whatever the failure is. asyncio's counterpart: none.
+//! Owns: [`explore`], and [`for_each_seed`], on which it stands. Why: a run that fails is worth nothing
+//! if nobody can see it again. Invariants: the seed of a failure is printed, whatever the failure is.
+//! asyncio's counterpart: none.
 
 use std::env;
 use std::io;
@@ -33,16 +34,24 @@ use crate::testing::simulation::Simulation;
 /// });
 /// ```
 #[track_caller]
-#[expect(clippy::print_stderr, reason = "it speaks to whoever runs the test")]
 pub fn explore(
     seeds: impl IntoIterator<Item = u64>,
     mut scenario: impl FnMut(&mut Simulation) -> io::Result<()>,
 ) {
+    for_each_seed(seeds, |seed| scenario(&mut Simulation::new(seed)));
+}
+
+/// Has each of these seeds run, or the one that `SEED` names, and says which one has failed.
+#[track_caller]
+#[expect(clippy::print_stderr, reason = "it speaks to whoever runs the test")]
+pub(super) fn for_each_seed(
+    seeds: impl IntoIterator<Item = u64>,
+    mut scenario: impl FnMut(u64) -> io::Result<()>,
+) {
     let mut count = 0;
     let mut run = |seed| {
         count += 1;
-        let mut simulation = Simulation::new(seed);
-        let outcome = catch(|| scenario(&mut simulation));
+        let outcome = catch(|| scenario(seed));
         let again = || eprintln!("seed {seed} failed; SEED={seed} runs it again, and no other");
         match outcome {
             Ok(Ok(())) => {}

@@ -1,9 +1,17 @@
-//! The simulated world, as its users see it.
+//! The simulated world, as its users see it; and what else the crate has for tests.
 
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chaos;
+mod pair;
 mod seeds;
 #[cfg(feature = "tls")]
 mod storms;
-#[cfg(feature = "tls")]
+#[cfg_attr(
+    not(feature = "tls"),
+    allow(dead_code, reason = "the storms have TLS among them")
+)]
 mod support;
 mod tutorial;
 mod world;

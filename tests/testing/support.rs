@@ -1,6 +1,7 @@
 //! What the scenarios share.
 
 use std::io;
+#[cfg(feature = "tls")]
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,26 @@ pub(crate) async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::
     }
     writer.close();
     writer.wait_closed().await
+}
+
+/// Sends all of it and gives what comes back until the end.
+pub(crate) async fn exchange(
+    (mut reader, writer): (StreamReader, StreamWriter),
+    message: Vec<u8>,
+) -> io::Result<Vec<u8>> {
+    let writing = get_running_loop()?.create_task(async move {
+        for piece in message.chunks(777) {
+            writer.write(piece);
+            writer.drain().await?;
+        }
+        writer.write_eof()?;
+        io::Result::Ok(writer)
+    });
+    let answer = reader.read_to_end(None).await?;
+    let writer = writing.await.unwrap()?;
+    writer.close();
+    writer.wait_closed().await?;
+    Ok(answer)
 }
 
 /// What a client has seen.
@@ -143,6 +164,7 @@ pub(crate) fn until_nothing_is_open(simulation: &mut Simulation, host: &Host) ->
     Ok(())
 }
 
+#[cfg(feature = "tls")]
 pub(crate) fn cert(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/certs")
