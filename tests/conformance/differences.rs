@@ -1,0 +1,132 @@
+//! What the worlds may do differently, and why: everything else they do alike.
+
+use std::fs;
+use std::path::Path;
+
+use crate::worlds::Link;
+
+/// Something that a kind of connection does in its own way.
+pub(crate) struct Difference {
+    pub(crate) behaviour: &'static str,
+    pub(crate) links: &'static [Link],
+    /// What is seen there; `None` if it cannot be asked.
+    pub(crate) answer: Option<&'static [&'static str]>,
+    #[allow(dead_code, reason = "it is read by people")]
+    pub(crate) why: &'static str,
+}
+
+pub(crate) fn of(behaviour: &str, link: Link) -> Option<&'static Difference> {
+    let mut of_it = DIFFERENCES.iter().filter(|row| row.behaviour == behaviour);
+    of_it.find(|row| row.links.contains(&link))
+}
+
+const TLS: &[Link] = &[Link::Tls13, Link::Tls12];
+
+const TLS_1_2: &[Link] = &[Link::Tls12];
+
+const NO_HALVES: &str = "in TLS 1.2 close_notify is for both directions, so none can be ended alone";
+
+const DIFFERENCES: &[Difference] = &[
+    Difference {
+        behaviour: "an_answer_may_follow_the_end_of_the_question",
+        links: TLS_1_2,
+        answer: None,
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "where_a_half_cannot_be_ended_alone_write_eof_says_so",
+        links: TLS_1_2,
+        answer: Some(&["false", "Unsupported"]),
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "behind_write_eof_nothing_can_be_written",
+        links: TLS_1_2,
+        answer: None,
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "write_eof_waits_for_what_was_written",
+        links: TLS_1_2,
+        answer: None,
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "what_is_written_after_the_end_is_ignored",
+        links: TLS_1_2,
+        answer: Some(&["ok", "0", "Unsupported", "the end"]),
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "the_peers_end_leaves_our_half_open",
+        links: TLS_1_2,
+        answer: None,
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "true_from_eof_received_keeps_our_half_open",
+        links: TLS_1_2,
+        answer: None,
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "false_from_eof_received_sends_what_was_written_and_closes",
+        links: TLS_1_2,
+        answer: None,
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "connection_made_comes_before_the_connect_returns_and_bytes_come_after_it",
+        links: TLS,
+        answer: None,
+        why: "bytes may come in the packet that ends the handshake, and are told in the same turn",
+    },
+    Difference {
+        behaviour: "a_buffer_without_room_ends_the_connection",
+        links: TLS,
+        answer: Some(&[
+            "we made",
+            "report: Fatal error: protocol.data_received() call failed.",
+            "we lost: Other",
+        ]),
+        why: "what was deciphered is in our memory already, and is copied into the buffer",
+    },
+    Difference {
+        behaviour: "a_close_with_unread_bytes_resets_the_peer",
+        links: TLS,
+        answer: Some(&["the end"]),
+        why: "TLS has read them from the socket, and says goodbye in its own way",
+    },
+    Difference {
+        behaviour: "an_abort_with_everything_read_is_an_end_for_the_peer",
+        links: TLS,
+        answer: Some(&["\"ok\"", "truncated"]),
+        why: "an abort says no goodbye, and TLS tells that from an end",
+    },
+    Difference {
+        behaviour: "a_write_to_a_peer_that_has_closed_ends_the_connection",
+        links: TLS_1_2,
+        answer: Some(&["the end", "true", "ok", "ConnectionReset"]),
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "after_the_peers_end_and_a_loss_reads_are_at_the_end_first",
+        links: TLS_1_2,
+        answer: Some(&["\"last\"", "the end"]),
+        why: NO_HALVES,
+    },
+];
+
+/// A row whose behaviour has another name by now would excuse nothing, and nobody would notice.
+#[test]
+fn every_difference_is_one_of_a_behaviour() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
+    let files = fs::read_dir(folder).unwrap();
+    let sources: String = files
+        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    for row in DIFFERENCES {
+        let head = format!("fn {}() {{", row.behaviour);
+        assert!(sources.contains(&head), "there is no {head}");
+    }
+}
