@@ -115,6 +115,23 @@ const DIFFERENCES: &[Difference] = &[
         answer: Some(&["\"last\"", "the end"]),
         why: NO_HALVES,
     },
+    Difference {
+        behaviour: "where_nobody_has_ever_listened_nobody_answers",
+        links: &[Link::Unix],
+        answer: Some(&["NotFound"]),
+        why: "a server takes its path away with it, so there is nobody to refuse",
+    },
+    Difference {
+        behaviour: "who_waits_to_be_accepted_is_reset_when_the_server_closes",
+        links: TLS,
+        answer: Some(&[
+            "first made",
+            "first \"hello\"",
+            "closed",
+            "second: ConnectionReset",
+        ]),
+        why: "before the handshake there is no connection to be told of",
+    },
 ];
 
 /// A row whose behaviour has another name by now would excuse nothing, and nobody would notice.
