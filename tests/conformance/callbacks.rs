@@ -86,7 +86,13 @@ fn connection_made_comes_before_the_connect_returns_and_bytes_come_after_it() {
 
 #[test]
 fn true_from_eof_received_keeps_our_half_open() {
-    let story = ["we made", "we \"hello\"", "we eof", "we lost: None", "\"bye\""];
+    let story = [
+        "we made",
+        "we \"hello\"",
+        "we eof",
+        "we lost: None",
+        "\"bye\"",
+    ];
     everywhere(&story, async |net| {
         let actor = Actor::new(&net, "we").keeping_open().on(Eof, |transport| {
             let transport = transport.clone();
@@ -127,23 +133,38 @@ fn false_from_eof_received_sends_what_was_written_and_closes() {
 #[test]
 fn close_in_connection_made() {
     everywhere(&["we made", "we lost: None"], async |net| {
-        told(&net, Actor::new(&net, "we").on(Made, Transport::close), b"never read").await;
+        told(
+            &net,
+            Actor::new(&net, "we").on(Made, Transport::close),
+            b"never read",
+        )
+        .await;
     });
 }
 
 #[test]
 fn close_in_data_received() {
     everywhere(&["we made", "we \"x\"", "we lost: None"], async |net| {
-        told(&net, Actor::new(&net, "we").enough(1).on(Data, Transport::close), b"x").await;
+        told(
+            &net,
+            Actor::new(&net, "we").enough(1).on(Data, Transport::close),
+            b"x",
+        )
+        .await;
     });
 }
 
 #[test]
 fn close_in_eof_received() {
-    everywhere(&["we made", "we \"x\"", "we eof", "we lost: None"], async |net| {
-        let actor = Actor::new(&net, "we").keeping_open().on(Eof, Transport::close);
-        told_and_left(&net, actor, b"x").await;
-    });
+    everywhere(
+        &["we made", "we \"x\"", "we eof", "we lost: None"],
+        async |net| {
+            let actor = Actor::new(&net, "we")
+                .keeping_open()
+                .on(Eof, Transport::close);
+            told_and_left(&net, actor, b"x").await;
+        },
+    );
 }
 
 #[test]
@@ -178,37 +199,51 @@ async fn under_pressure(net: &Net, actor: Actor, last: &str) {
 
 #[test]
 fn pressure_is_told_once_and_its_end_once() {
-    everywhere(&["we made", "we pause", "we resume", "we lost: None"], async |net| {
-        under_pressure(&net, Actor::new(&net, "we"), "we resume").await;
-    });
+    everywhere(
+        &["we made", "we pause", "we resume", "we lost: None"],
+        async |net| {
+            under_pressure(&net, Actor::new(&net, "we"), "we resume").await;
+        },
+    );
 }
 
 #[test]
 fn close_in_pause_writing_sends_what_was_written() {
-    everywhere(&["we made", "we pause", "we resume", "we lost: None"], async |net| {
-        let actor = Actor::new(&net, "we").on(Pause, Transport::close);
-        under_pressure(&net, actor, "we lost: None").await;
-    });
+    everywhere(
+        &["we made", "we pause", "we resume", "we lost: None"],
+        async |net| {
+            let actor = Actor::new(&net, "we").on(Pause, Transport::close);
+            under_pressure(&net, actor, "we lost: None").await;
+        },
+    );
 }
 
 #[test]
 fn close_in_resume_writing() {
-    everywhere(&["we made", "we pause", "we resume", "we lost: None"], async |net| {
-        let actor = Actor::new(&net, "we").on(Resume, Transport::close);
-        under_pressure(&net, actor, "we lost: None").await;
-    });
+    everywhere(
+        &["we made", "we pause", "we resume", "we lost: None"],
+        async |net| {
+            let actor = Actor::new(&net, "we").on(Resume, Transport::close);
+            under_pressure(&net, actor, "we lost: None").await;
+        },
+    );
 }
 
 #[test]
 fn write_in_resume_writing_pauses_again() {
-    let story = ["we made", "we pause", "we resume", "we pause", "we resume", "we lost: None"];
+    let story = [
+        "we made",
+        "we pause",
+        "we resume",
+        "we pause",
+        "we resume",
+        "we lost: None",
+    ];
     everywhere(&story, async |net| {
         let again = RefCell::new(Some(vec![2; net.plenty()]));
-        let actor = Actor::new(&net, "we").on(Resume, move |transport| {
-            match again.take() {
-                Some(more) => transport.write(more),
-                None => transport.close(),
-            }
+        let actor = Actor::new(&net, "we").on(Resume, move |transport| match again.take() {
+            Some(more) => transport.write(more),
+            None => transport.close(),
         });
         under_pressure(&net, actor, "we lost: None").await;
     });
@@ -217,7 +252,12 @@ fn write_in_resume_writing_pauses_again() {
 #[test]
 fn abort_in_data_received() {
     everywhere(&["we made", "we \"x\"", "we lost: None"], async |net| {
-        told(&net, Actor::new(&net, "we").enough(1).on(Data, Transport::abort), b"x").await;
+        told(
+            &net,
+            Actor::new(&net, "we").enough(1).on(Data, Transport::abort),
+            b"x",
+        )
+        .await;
     });
 }
 
@@ -231,21 +271,31 @@ fn abort_in_pause_writing() {
 
 #[test]
 fn connection_lost_is_told_by_the_loop_and_not_by_close() {
-    everywhere(&["we made", "closing", "closed", "we lost: None"], async |net| {
-        let (transport, there) = net.link(Actor::new(&net, "we"), Streams::default()).await;
-        net.say("closing");
-        transport.close();
-        transport.close();
-        transport.abort();
-        net.say("closed");
-        net.trace().until("we lost: None").await;
-        drop(there);
-    });
+    everywhere(
+        &["we made", "closing", "closed", "we lost: None"],
+        async |net| {
+            let (transport, there) = net.link(Actor::new(&net, "we"), Streams::default()).await;
+            net.say("closing");
+            transport.close();
+            transport.close();
+            transport.abort();
+            net.say("closed");
+            net.trace().until("we lost: None").await;
+            drop(there);
+        },
+    );
 }
 
 #[test]
 fn nothing_is_received_while_reading_is_paused() {
-    let story = ["we made", "false", "resumed", "we \"hello\"", "we eof", "we lost: None"];
+    let story = [
+        "we made",
+        "false",
+        "resumed",
+        "we \"hello\"",
+        "we eof",
+        "we lost: None",
+    ];
     everywhere(&story, async |net| {
         let actor = Actor::new(&net, "we").on(Made, Transport::pause_reading);
         let (transport, there) = net.link(actor, Streams::default()).await;
@@ -308,7 +358,13 @@ fn pausing_after_each_message_keeps_the_next_one_back() {
 
 #[test]
 fn bytes_go_to_the_protocol_that_was_set_while_others_were_received() {
-    let story = ["we made", "we \"a\"", "next \"b\"", "next eof", "next lost: None"];
+    let story = [
+        "we made",
+        "we \"a\"",
+        "next \"b\"",
+        "next eof",
+        "next lost: None",
+    ];
     everywhere(&story, async |net| {
         let next = Rc::new(RefCell::new(Actor::new(&net, "next")));
         let actor = Actor::new(&net, "we").enough(1).on(Data, move |transport| {
@@ -330,7 +386,13 @@ fn bytes_go_to_the_protocol_that_was_set_while_others_were_received() {
 
 #[test]
 fn a_buffered_protocol_may_follow_a_plain_one() {
-    let story = ["we made", "we \"a\"", "next \"bcd\"", "next eof", "next lost: None"];
+    let story = [
+        "we made",
+        "we \"a\"",
+        "next \"bcd\"",
+        "next eof",
+        "next lost: None",
+    ];
     everywhere(&story, async |net| {
         let next = Buffered::new(Actor::new(&net, "next"), 2);
         let next = Rc::new(RefCell::new(next));
@@ -357,7 +419,9 @@ fn get_protocol_is_the_one_that_was_set() {
         let (transport, there) = net.link(Actor::new(&net, "we"), Streams::default()).await;
         let second: Rc<RefCell<dyn Protocol>> = Rc::new(RefCell::new(Actor::new(&net, "second")));
         transport.set_protocol(second.clone());
-        let same = transport.get_protocol().is_some_and(|now| Rc::ptr_eq(&now, &second));
+        let same = transport
+            .get_protocol()
+            .is_some_and(|now| Rc::ptr_eq(&now, &second));
         net.forget("we made");
         net.say(if same { "the second" } else { "another" });
         drop(second);
@@ -377,7 +441,9 @@ const FATAL: &str = "we lost: Other";
 fn a_panic_in_data_received_is_reported_and_ends_the_connection() {
     let report = "report: Fatal error: protocol.data_received() call failed.";
     everywhere(&["we made", "we \"x\"", report, FATAL], async |net| {
-        let actor = Actor::new(&net, "we").enough(1).on(Data, |_| panic!("on purpose"));
+        let actor = Actor::new(&net, "we")
+            .enough(1)
+            .on(Data, |_| panic!("on purpose"));
         fails(&net, actor).await;
     });
 }
@@ -385,26 +451,36 @@ fn a_panic_in_data_received_is_reported_and_ends_the_connection() {
 #[test]
 fn a_panic_in_eof_received_is_reported_and_ends_the_connection() {
     let report = "report: Fatal error: protocol.eof_received() call failed.";
-    everywhere(&["we made", "we \"x\"", "we eof", report, FATAL], async |net| {
-        let actor = Actor::new(&net, "we").enough(1).on(Eof, |_| panic!("on purpose"));
-        fails(&net, actor).await;
-    });
+    everywhere(
+        &["we made", "we \"x\"", "we eof", report, FATAL],
+        async |net| {
+            let actor = Actor::new(&net, "we")
+                .enough(1)
+                .on(Eof, |_| panic!("on purpose"));
+            fails(&net, actor).await;
+        },
+    );
 }
 
 #[test]
 fn a_panic_in_connection_lost_is_reported() {
     let report = "report: Fatal error: protocol.connection_lost() call failed.";
-    everywhere(&["we made", "we \"x\"", "we eof", "we lost: None", report], async |net| {
-        let actor = Actor::new(&net, "we").enough(1).on(Lost, |_| panic!("on purpose"));
-        let (_transport, there) = net.link(actor, Streams::default()).await;
-        let peer = net.there(async move {
-            there.writer.write(b"x");
-            there.writer.close();
-            there
-        });
-        net.trace().until(report).await;
-        drop(peer.await);
-    });
+    everywhere(
+        &["we made", "we \"x\"", "we eof", "we lost: None", report],
+        async |net| {
+            let actor = Actor::new(&net, "we")
+                .enough(1)
+                .on(Lost, |_| panic!("on purpose"));
+            let (_transport, there) = net.link(actor, Streams::default()).await;
+            let peer = net.there(async move {
+                there.writer.write(b"x");
+                there.writer.close();
+                there
+            });
+            net.trace().until(report).await;
+            drop(peer.await);
+        },
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use evloop::{
-    BufferedProtocol, ClientConnectedCb, Protocol, StreamReader, StreamReaderProtocol, StreamWriter,
-    Transport,
+    BufferedProtocol, ClientConnectedCb, Protocol, StreamReader, StreamReaderProtocol,
+    StreamWriter, Transport,
 };
 use futures::channel::oneshot;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evloop::{PeerName, Protocol, SockName, timeout};
+use evloop::{PeerCredentials, PeerName, Protocol, SockName, timeout};
 
 use crate::cast::What::Made;
 use crate::cast::{Actor, Streams};
@@ -34,7 +34,9 @@ fn who_is_bound_and_does_not_listen_refuses() {
         let served = net.serve(Side::There, terms, || Idle).await;
         net.say(outcome(net.connect(&served.address, || Idle).await));
         let server = served.server.clone();
-        net.there(async move { server.start_serving().await }).await.unwrap();
+        net.there(async move { server.start_serving().await })
+            .await
+            .unwrap();
         net.say(outcome(net.connect(&served.address, || Idle).await));
     });
 }
@@ -43,9 +45,15 @@ fn who_is_bound_and_does_not_listen_refuses() {
 fn each_end_is_the_others_peer() {
     everywhere(&["true", "true"], async |net| {
         let (here, there) = net.streams().await;
-        let ours = (here.writer.get_extra_info(SockName), here.writer.get_extra_info(PeerName));
+        let ours = (
+            here.writer.get_extra_info(SockName),
+            here.writer.get_extra_info(PeerName),
+        );
         let theirs = net.there(async move {
-            (there.writer.get_extra_info(SockName), there.writer.get_extra_info(PeerName))
+            (
+                there.writer.get_extra_info(SockName),
+                there.writer.get_extra_info(PeerName),
+            )
         });
         let theirs = theirs.await;
         net.say((ours.0 == theirs.1).to_string());
@@ -66,7 +74,9 @@ fn the_server_is_where_it_says_it_is() {
 fn an_address_is_served_once() {
     everywhere(&["AddrInUse"], async |net| {
         let served = net.serve(Side::Here, Terms::default(), || Idle).await;
-        let again = net.serve_at(&served.address, Terms::default(), || Idle).await;
+        let again = net
+            .serve_at(&served.address, Terms::default(), || Idle)
+            .await;
         net.say(outcome(again));
     });
 }
@@ -76,7 +86,9 @@ fn an_address_is_free_again_when_its_server_is_closed() {
     everywhere(&["ok", "ok"], async |net| {
         let served = net.serve(Side::Here, Terms::default(), || Idle).await;
         served.server.close();
-        let again = net.serve_at(&served.address, Terms::default(), || Idle).await;
+        let again = net
+            .serve_at(&served.address, Terms::default(), || Idle)
+            .await;
         net.say(outcome(again));
         let address = served.address;
         let other = net.clone();
@@ -139,7 +151,12 @@ async fn crowded(net: &Net) -> (crate::net::Served, evloop::Transport) {
 
 #[test]
 fn who_is_one_too_many_waits_until_there_is_room() {
-    let story = ["first made", "first \"hello\"", "nothing yet", "second \"hello\""];
+    let story = [
+        "first made",
+        "first \"hello\"",
+        "nothing yet",
+        "second \"hello\"",
+    ];
     everywhere(&story, async |net| {
         let (served, first) = crowded(&net).await;
         let second = Actor::new(&net, "second").enough(5);
@@ -159,7 +176,12 @@ fn who_is_one_too_many_waits_until_there_is_room() {
 
 #[test]
 fn who_waits_to_be_accepted_is_reset_when_the_server_closes() {
-    let story = ["first made", "first \"hello\"", "closed", "second lost: ConnectionReset"];
+    let story = [
+        "first made",
+        "first \"hello\"",
+        "closed",
+        "second lost: ConnectionReset",
+    ];
     everywhere(&story, async |net| {
         let (served, _first) = crowded(&net).await;
         let second = Actor::new(&net, "second");
@@ -196,7 +218,12 @@ fn bytes_that_come_before_the_accept_are_not_lost() {
 
 #[test]
 fn a_client_that_writes_and_leaves_at_once_is_heard() {
-    let story = ["served made", "served \"hello\"", "served eof", "served lost: None"];
+    let story = [
+        "served made",
+        "served \"hello\"",
+        "served eof",
+        "served lost: None",
+    ];
     everywhere(&story, async |net| {
         let factory = {
             let net = net.clone();
@@ -229,6 +256,41 @@ fn streams_may_be_made_on_both_ends_with_limits_of_their_own() {
         net.say(crate::net::read(here.reader.readexactly(3).await));
         let (there, got) = other.await;
         net.say(got);
+        drop(there);
+    });
+}
+
+#[test]
+fn of_a_peer_on_the_network_nobody_knows_who_runs_it() {
+    everywhere(&["nobody knows"], async |net| {
+        let (here, there) = net.streams().await;
+        net.say(match here.writer.get_extra_info(PeerCredentials) {
+            Some(_) => "somebody",
+            None => "nobody knows",
+        });
+        drop(there);
+    });
+}
+
+#[test]
+fn a_socket_can_be_taken_out() {
+    everywhere(&["\"unread\"", "the end"], async |net| {
+        let (here, there) = net.streams().await;
+        let there = net
+            .there(async move {
+                there.writer.write(b"unread");
+                there
+            })
+            .await;
+        net.settle().await;
+        let crate::cast::End { reader, writer } = here;
+        match writer.detach(reader) {
+            Ok(detached) => {
+                net.say(crate::net::bytes(&detached.unread));
+                net.say(crate::net::bytes(&detached.unsent));
+            }
+            Err(error) => net.say(crate::net::failure(&error)),
+        }
         drop(there);
     });
 }

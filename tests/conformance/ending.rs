@@ -27,18 +27,27 @@ async fn reset_behind_hello(net: &Net) -> End {
 
 #[test]
 fn what_came_before_a_reset_is_read_before_it_is_told() {
-    everywhere(&["\"hello\"", "ConnectionReset", "ConnectionReset"], async |net| {
-        let mut here = reset_behind_hello(&net).await;
-        net.settle().await;
-        net.say(read(here.reader.readexactly(5).await));
-        net.say(read(here.reader.readexactly(5).await));
-        net.say(read(here.reader.read(1).await));
-    });
+    everywhere(
+        &["\"hello\"", "ConnectionReset", "ConnectionReset"],
+        async |net| {
+            let mut here = reset_behind_hello(&net).await;
+            net.settle().await;
+            net.say(read(here.reader.readexactly(5).await));
+            net.say(read(here.reader.readexactly(5).await));
+            net.say(read(here.reader.read(1).await));
+        },
+    );
 }
 
 #[test]
 fn a_reset_is_told_to_everyone_each_time() {
-    let story = ["ConnectionReset", "ConnectionReset", "ConnectionReset", "true", "Some(Reset)"];
+    let story = [
+        "ConnectionReset",
+        "ConnectionReset",
+        "ConnectionReset",
+        "true",
+        "Some(Reset)",
+    ];
     everywhere(&story, async |net| {
         let here = reset_behind_hello(&net).await;
         net.say(outcome(here.writer.wait_closed().await));
@@ -78,24 +87,27 @@ fn a_reset_ends_a_drain_that_waits() {
 
 #[test]
 fn a_protocol_is_told_of_a_reset_once_and_last() {
-    everywhere(&["we made", "we \"hello\"", "we lost: ConnectionReset"], async |net| {
-        let actor = Actor::new(&net, "they").on(Made, |transport| {
-            transport.pause_reading();
-            transport.write(b"hello");
-        });
-        let (transport, there) = net.link(Actor::new(&net, "we").enough(5), actor).await;
-        net.forget("they made");
-        net.forget("they lost: None");
-        transport.write(b"never read");
-        net.trace().until("we \"hello\"").await;
-        net.settle().await;
-        net.there(async move { there.abort() }).await;
-        net.trace().until("we lost: ConnectionReset").await;
-        transport.write(b"late");
-        transport.close();
-        transport.abort();
-        net.settle().await;
-    });
+    everywhere(
+        &["we made", "we \"hello\"", "we lost: ConnectionReset"],
+        async |net| {
+            let actor = Actor::new(&net, "they").on(Made, |transport| {
+                transport.pause_reading();
+                transport.write(b"hello");
+            });
+            let (transport, there) = net.link(Actor::new(&net, "we").enough(5), actor).await;
+            net.forget("they made");
+            net.forget("they lost: None");
+            transport.write(b"never read");
+            net.trace().until("we \"hello\"").await;
+            net.settle().await;
+            net.there(async move { there.abort() }).await;
+            net.trace().until("we lost: ConnectionReset").await;
+            transport.write(b"late");
+            transport.close();
+            transport.abort();
+            net.settle().await;
+        },
+    );
 }
 
 #[test]
@@ -157,18 +169,21 @@ fn an_abort_with_everything_read_is_an_end_for_the_peer() {
 
 #[test]
 fn a_write_to_a_peer_that_has_closed_ends_the_connection() {
-    everywhere(&["the end", "false", "BrokenPipe", "BrokenPipe"], async |net| {
-        let (mut here, there) = net.streams().await;
-        net.there(async move { there.writer.close() }).await;
-        net.say(read(here.reader.read(1).await));
-        net.say(here.writer.is_closing().to_string());
-        while !here.writer.is_closing() {
-            here.writer.write(b"anybody there?");
-            sleep(Duration::from_millis(20)).await.unwrap();
-        }
-        net.say(outcome(here.writer.wait_closed().await));
-        net.say(outcome(here.writer.drain().await));
-    });
+    everywhere(
+        &["the end", "false", "BrokenPipe", "BrokenPipe"],
+        async |net| {
+            let (mut here, there) = net.streams().await;
+            net.there(async move { there.writer.close() }).await;
+            net.say(read(here.reader.read(1).await));
+            net.say(here.writer.is_closing().to_string());
+            while !here.writer.is_closing() {
+                here.writer.write(b"anybody there?");
+                sleep(Duration::from_millis(20)).await.unwrap();
+            }
+            net.say(outcome(here.writer.wait_closed().await));
+            net.say(outcome(here.writer.drain().await));
+        },
+    );
 }
 
 #[test]
@@ -229,7 +244,15 @@ fn both_may_close_at_once() {
 
 #[test]
 fn a_transport_that_is_kept_answers_and_ignores() {
-    let story = ["true", "false", "ok", "ok", "(25, 100)", "the same peer", "true"];
+    let story = [
+        "true",
+        "false",
+        "ok",
+        "ok",
+        "(25, 100)",
+        "the same peer",
+        "true",
+    ];
     everywhere(&story, async |net| {
         let (here, there) = net.streams().await;
         let transport = here.writer.transport().clone();
@@ -248,12 +271,20 @@ fn a_transport_that_is_kept_answers_and_ignores() {
         net.say(transport.is_reading().to_string());
         net.say(outcome(transport.write_eof().or_else(|error| {
             // The same as before the end.
-            if transport.can_write_eof() { Err(error) } else { Ok(()) }
+            if transport.can_write_eof() {
+                Err(error)
+            } else {
+                Ok(())
+            }
         })));
         net.say(outcome(transport.set_write_buffer_limits(100, None)));
         net.say(format!("{:?}", transport.get_write_buffer_limits()));
         let same = transport.get_extra_info(PeerName) == peer;
-        net.say(if same { "the same peer" } else { "another peer" });
+        net.say(if same {
+            "the same peer"
+        } else {
+            "another peer"
+        });
         net.say(transport.get_protocol().is_none().to_string());
         other.await;
     });
@@ -280,7 +311,9 @@ fn why_a_connection_is_over_can_be_asked() {
 #[test]
 fn a_handler_that_fails_is_the_reason() {
     everywhere(&["Some(HandlerFailed)"], async |net| {
-        let actor = Actor::new(&net, "we").enough(1).on(Data, |_| panic!("on purpose"));
+        let actor = Actor::new(&net, "we")
+            .enough(1)
+            .on(Data, |_| panic!("on purpose"));
         let (transport, there) = net.link(actor, Streams::default()).await;
         let peer = net.there(async move {
             there.writer.write(b"x");
@@ -292,5 +325,96 @@ fn a_handler_that_fails_is_the_reason() {
         }
         net.say(format!("{:?}", transport.get_extra_info(ClosedBecause)));
         drop(peer.await);
+    });
+}
+
+#[test]
+fn a_reset_behind_the_peers_end_is_told_at_once() {
+    everywhere(&["the end", "false", "BrokenPipe"], async |net| {
+        let (mut here, there) = net.streams().await;
+        there.writer.transport().pause_reading();
+        net.settle().await;
+        here.writer.write(b"never read");
+        let there = net
+            .there(async move {
+                there.writer.write_eof().unwrap();
+                there
+            })
+            .await;
+        net.say(read(here.reader.read(1).await));
+        net.settle().await;
+        net.say(here.writer.is_closing().to_string());
+        net.there(async move { there.writer.transport().abort() })
+            .await;
+        net.say(outcome(here.writer.wait_closed().await));
+    });
+}
+
+#[test]
+fn when_both_halves_have_ended_there_is_nothing_to_reset() {
+    everywhere(&["the end", "false", "ok"], async |net| {
+        let (mut here, there) = net.streams().await;
+        there.writer.transport().pause_reading();
+        net.settle().await;
+        here.writer.write(b"never read");
+        here.writer.write_eof().unwrap();
+        net.settle().await;
+        let there = net
+            .there(async move {
+                there.writer.write_eof().unwrap();
+                there
+            })
+            .await;
+        net.say(read(here.reader.read(1).await));
+        net.settle().await;
+        net.there(async move { there.writer.transport().abort() })
+            .await;
+        net.settle().await;
+        net.say(here.writer.is_closing().to_string());
+        here.writer.close();
+        net.say(outcome(here.writer.wait_closed().await));
+    });
+}
+
+#[test]
+fn a_write_finds_a_reset_that_nobody_has_read() {
+    everywhere(
+        &["we made", "false", "we lost: ConnectionReset"],
+        async |net| {
+            let actor = Actor::new(&net, "we").on(Made, Transport::pause_reading);
+            let peer = Actor::new(&net, "they").on(Made, Transport::pause_reading);
+            let (transport, there) = net.link(actor, peer).await;
+            net.forget("they made");
+            net.forget("they lost: None");
+            transport.write(b"never read");
+            net.settle().await;
+            net.there(async move { there.abort() }).await;
+            net.settle().await;
+            net.say(transport.is_closing().to_string());
+            transport.write(b"x");
+            while !net.said().iter().any(|line| line.starts_with("we lost: ")) {
+                sleep(Duration::from_millis(1)).await.unwrap();
+            }
+        },
+    );
+}
+
+#[test]
+fn an_end_is_not_noticed_while_reading_is_paused_but_a_write_notices_the_loss() {
+    let story = ["we made", "false", "we lost: BrokenPipe"];
+    everywhere(&story, async |net| {
+        let actor = Actor::new(&net, "we").on(Made, Transport::pause_reading);
+        let (transport, there) = net.link(actor, Streams::default()).await;
+        net.there(async move { there.writer.transport().abort() })
+            .await;
+        net.settle().await;
+        net.say(transport.is_closing().to_string());
+        while !transport.is_closing() {
+            transport.write(b"anybody there?");
+            sleep(Duration::from_millis(20)).await.unwrap();
+        }
+        while !net.said().iter().any(|line| line.starts_with("we lost: ")) {
+            sleep(Duration::from_millis(1)).await.unwrap();
+        }
     });
 }

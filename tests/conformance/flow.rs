@@ -52,11 +52,20 @@ async fn full(net: &Net, marks: (Option<usize>, Option<usize>)) -> (Transport, T
 
 #[test]
 fn as_much_as_the_mark_does_not_pause_and_more_does() {
-    let story = ["we made", "we pause", "we resume", "at the mark", "above it", "we pause"];
+    let story = [
+        "we made",
+        "we pause",
+        "we resume",
+        "at the mark",
+        "above it",
+        "we pause",
+    ];
     everywhere(&story, async |net| {
         let (transport, _there, waiting) = full(&net, (None, None)).await;
         // Raising the marks ends the pause.
-        transport.set_write_buffer_limits(2 * waiting, waiting).unwrap();
+        transport
+            .set_write_buffer_limits(2 * waiting, waiting)
+            .unwrap();
         net.trace().until("we resume").await;
         transport.set_write_buffer_limits(waiting, 0).unwrap();
         net.settle().await;
@@ -70,12 +79,22 @@ fn as_much_as_the_mark_does_not_pause_and_more_does() {
 
 #[test]
 fn lowering_the_marks_below_what_waits_pauses_from_the_queue() {
-    let story = ["we made", "we pause", "we resume", "lowered", "we pause", "raised", "we resume"];
+    let story = [
+        "we made",
+        "we pause",
+        "we resume",
+        "lowered",
+        "we pause",
+        "raised",
+        "we resume",
+    ];
     everywhere(&story, async |net| {
         let (transport, _there, waiting) = full(&net, (None, None)).await;
         transport.set_write_buffer_limits(waiting, waiting).unwrap();
         net.trace().until("we resume").await;
-        transport.set_write_buffer_limits(waiting - 1, None).unwrap();
+        transport
+            .set_write_buffer_limits(waiting - 1, None)
+            .unwrap();
         net.say("lowered");
         net.trace().until_count("we pause", 2).await;
         transport.set_write_buffer_limits(waiting, waiting).unwrap();
@@ -96,20 +115,29 @@ fn with_marks_of_zero_every_byte_that_waits_pauses() {
 
 #[test]
 fn what_waits_is_dropped_by_an_abort() {
-    everywhere(&["we made", "we pause", "we lost: None", "0"], async |net| {
-        let (transport, _there, _) = full(&net, (None, None)).await;
-        transport.abort();
-        net.trace().until("we lost: None").await;
-        net.say(transport.get_write_buffer_size().to_string());
-        net.forget("they lost: None");
-        net.forget("they eof");
-        net.forget("they lost: truncated");
-    });
+    everywhere(
+        &["we made", "we pause", "we lost: None", "0"],
+        async |net| {
+            let (transport, _there, _) = full(&net, (None, None)).await;
+            transport.abort();
+            net.trace().until("we lost: None").await;
+            net.say(transport.get_write_buffer_size().to_string());
+            net.forget("they lost: None");
+            net.forget("they eof");
+            net.forget("they lost: truncated");
+        },
+    );
 }
 
 #[test]
 fn a_close_under_pressure_waits_until_everything_is_sent() {
-    let story = ["we made", "we pause", "closing", "we resume", "we lost: None"];
+    let story = [
+        "we made",
+        "we pause",
+        "closing",
+        "we resume",
+        "we lost: None",
+    ];
     everywhere(&story, async |net| {
         let peer = Actor::new(&net, "they").on(Made, Transport::pause_reading);
         let (transport, there) = net.link(Actor::new(&net, "we"), peer).await;

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use evloop::{
-    Address, IncompleteReadError, LimitOverrunError, LoopHandle, Protocol, Server, TlsClientContext,
-    TlsError, TlsServerContext, Transport, UnixAddress, create_connection, create_server,
-    create_unix_connection, create_unix_server, sleep,
+    Address, IncompleteReadError, LimitOverrunError, LoopHandle, Protocol, Server,
+    TlsClientContext, TlsError, TlsServerContext, Transport, UnixAddress, create_connection,
+    create_server, create_unix_connection, create_unix_server, sleep,
 };
 use futures::channel::oneshot;
 
@@ -137,7 +137,11 @@ impl Net {
             // Nobody waits for what is to go on in the background.
             let _ = done.send(future.await);
         }));
-        async { outcome.await.expect("what was begun there to come to its end") }
+        async {
+            outcome
+                .await
+                .expect("what was begun there to come to its end")
+        }
     }
 
     /// A connection: what each side has of it, when both are told of it.
@@ -156,7 +160,11 @@ impl Net {
             ends
         } else {
             let served = self.serve(Side::There, Terms::default(), once(there)).await;
-            drop(self.connect(&served.address, here).await.expect("to connect"));
+            drop(
+                self.connect(&served.address, here)
+                    .await
+                    .expect("to connect"),
+            );
             let ends = (received(our_end).await, received(their_end).await);
             self.there(async move { served.server.close() }).await;
             ends
@@ -256,7 +264,9 @@ impl Net {
 
     /// An address that nobody serves, of which the system may have to choose the port.
     pub(crate) fn free_address(&self, side: Side) -> Address {
-        let Place { world, ips, folder, .. } = &self.0.place;
+        let Place {
+            world, ips, folder, ..
+        } = &self.0.place;
         if world.link != Link::Unix {
             return SocketAddr::new(ips[side as usize], 0).into();
         }
@@ -327,7 +337,10 @@ pub(crate) fn bytes(data: &[u8]) -> String {
 
 pub(crate) fn failure(error: &io::Error) -> String {
     if let Some(error) = inside::<IncompleteReadError>(error) {
-        let expected = error.expected.map(|n| format!(" of {n}")).unwrap_or_default();
+        let expected = error
+            .expected
+            .map(|n| format!(" of {n}"))
+            .unwrap_or_default();
         return format!("only {}{expected}", bytes(&error.partial));
     }
     if inside::<LimitOverrunError>(error).is_some() {

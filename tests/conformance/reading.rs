@@ -25,14 +25,17 @@ fn bytes_come_in_their_order_and_then_the_end() {
 
 #[test]
 fn the_end_is_told_each_time() {
-    everywhere(&["the end", "the end", "only the end of 3", "only the end"], async |net| {
-        let (mut here, there) = net.streams().await;
-        net.there(async move { there.writer.close() }).await;
-        net.say(read(here.reader.read(1).await));
-        net.say(read(here.reader.read_to_end(None).await));
-        net.say(read(here.reader.readexactly(3).await));
-        net.say(read(here.reader.readuntil(b"\n").await));
-    });
+    everywhere(
+        &["the end", "the end", "only the end of 3", "only the end"],
+        async |net| {
+            let (mut here, there) = net.streams().await;
+            net.there(async move { there.writer.close() }).await;
+            net.say(read(here.reader.read(1).await));
+            net.say(read(here.reader.read_to_end(None).await));
+            net.say(read(here.reader.readexactly(3).await));
+            net.say(read(here.reader.readuntil(b"\n").await));
+        },
+    );
 }
 
 #[test]
@@ -102,17 +105,20 @@ fn readexactly_says_what_there_was_before_the_end() {
 
 #[test]
 fn readline_gives_each_line_and_then_the_rest() {
-    everywhere(&["\"one\\n\"", "\"two\\n\"", "\"rest\"", "the end"], async |net| {
-        let (mut here, there) = net.streams().await;
-        net.there(async move {
-            there.writer.write(b"one\ntwo\nrest");
-            there.writer.close();
-        })
-        .await;
-        for _ in 0..4 {
-            net.say(read(here.reader.readline().await));
-        }
-    });
+    everywhere(
+        &["\"one\\n\"", "\"two\\n\"", "\"rest\"", "the end"],
+        async |net| {
+            let (mut here, there) = net.streams().await;
+            net.there(async move {
+                there.writer.write(b"one\ntwo\nrest");
+                there.writer.close();
+            })
+            .await;
+            for _ in 0..4 {
+                net.say(read(here.reader.readline().await));
+            }
+        },
+    );
 }
 
 #[test]
@@ -133,17 +139,20 @@ fn a_separator_may_come_in_two_pieces() {
 
 #[test]
 fn a_line_over_the_limit_stays_where_it_is() {
-    everywhere(&["over the limit", "\"abcdefgh\\n\"", "\"ok\\n\""], async |net| {
-        let (mut here, there) = net.link(Streams { limit: 4 }, Streams::default()).await;
-        net.there(async move {
-            there.writer.write(b"abcdefgh\nok\n");
-            there.writer.close();
-        })
-        .await;
-        net.say(read(here.reader.readline().await));
-        net.say(read(here.reader.readexactly(9).await));
-        net.say(read(here.reader.readline().await));
-    });
+    everywhere(
+        &["over the limit", "\"abcdefgh\\n\"", "\"ok\\n\""],
+        async |net| {
+            let (mut here, there) = net.link(Streams { limit: 4 }, Streams::default()).await;
+            net.there(async move {
+                there.writer.write(b"abcdefgh\nok\n");
+                there.writer.close();
+            })
+            .await;
+            net.say(read(here.reader.readline().await));
+            net.say(read(here.reader.readexactly(9).await));
+            net.say(read(here.reader.readline().await));
+        },
+    );
 }
 
 #[test]
@@ -242,28 +251,31 @@ fn an_abort_of_ours_ends_a_read_that_waits() {
 
 #[test]
 fn a_reader_that_does_not_read_stops_the_writer_and_loses_nothing() {
-    everywhere(&["the writer waits", "everything came", "ok"], async |net| {
-        let (mut here, there) = net.link(Streams { limit: 100 }, Streams::default()).await;
-        let plenty = net.plenty();
-        let trace = net.trace().clone();
-        let written = net.there(async move {
-            there.writer.write(vec![7; plenty]);
-            let mut drain = Box::pin(there.writer.drain());
-            if timeout(Duration::ZERO, &mut drain).await.is_err() {
-                trace.say("the writer waits");
+    everywhere(
+        &["the writer waits", "everything came", "ok"],
+        async |net| {
+            let (mut here, there) = net.link(Streams { limit: 100 }, Streams::default()).await;
+            let plenty = net.plenty();
+            let trace = net.trace().clone();
+            let written = net.there(async move {
+                there.writer.write(vec![7; plenty]);
+                let mut drain = Box::pin(there.writer.drain());
+                if timeout(Duration::ZERO, &mut drain).await.is_err() {
+                    trace.say("the writer waits");
+                }
+                let drained = drain.await;
+                there.writer.close();
+                outcome(drained)
+            });
+            net.settle().await;
+            let got = here.reader.read_to_end(None).await.unwrap();
+            if got.len() == plenty {
+                net.say("everything came");
             }
-            let drained = drain.await;
-            there.writer.close();
-            outcome(drained)
-        });
-        net.settle().await;
-        let got = here.reader.read_to_end(None).await.unwrap();
-        if got.len() == plenty {
-            net.say("everything came");
-        }
-        let drained = written.await;
-        net.say(drained);
-    });
+            let drained = written.await;
+            net.say(drained);
+        },
+    );
 }
 
 #[test]

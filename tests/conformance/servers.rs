@@ -33,10 +33,18 @@ async fn one_client(net: &Net, terms: Terms) -> (Served, evloop::Transport) {
 fn a_server_serves_until_it_is_closed() {
     everywhere(&["true 1", "false 0", "ok"], async |net| {
         let Served { server, .. } = net.serve(Side::Here, Terms::default(), || Idle).await;
-        net.say(format!("{} {}", server.is_serving(), server.sockets().len()));
+        net.say(format!(
+            "{} {}",
+            server.is_serving(),
+            server.sockets().len()
+        ));
         server.close();
         server.close();
-        net.say(format!("{} {}", server.is_serving(), server.sockets().len()));
+        net.say(format!(
+            "{} {}",
+            server.is_serving(),
+            server.sockets().len()
+        ));
         net.say(outcome(server.wait_closed().await));
     });
 }
@@ -49,9 +57,17 @@ fn a_server_may_begin_later() {
             ..Terms::default()
         };
         let Served { server, .. } = net.serve(Side::Here, terms, || Idle).await;
-        net.say(format!("{} {}", server.is_serving(), server.sockets().len()));
+        net.say(format!(
+            "{} {}",
+            server.is_serving(),
+            server.sockets().len()
+        ));
         server.start_serving().await.unwrap();
-        net.say(format!("{} {}", server.is_serving(), server.sockets().len()));
+        net.say(format!(
+            "{} {}",
+            server.is_serving(),
+            server.sockets().len()
+        ));
         net.say(outcome(server.start_serving().await));
     });
 }
@@ -98,14 +114,24 @@ fn only_one_may_await_serve_forever() {
 fn dropping_serve_forever_closes_the_server() {
     everywhere(&["false"], async |net| {
         let Served { server, .. } = net.serve(Side::Here, Terms::default(), || Idle).await;
-        assert!(timeout(Duration::ZERO, server.serve_forever()).await.is_err());
+        assert!(
+            timeout(Duration::ZERO, server.serve_forever())
+                .await
+                .is_err()
+        );
         net.say(server.is_serving().to_string());
     });
 }
 
 #[test]
 fn connections_go_on_when_their_server_is_closed() {
-    let story = ["closed", "served \"still here\"", "served eof", "served lost: None", "over"];
+    let story = [
+        "closed",
+        "served \"still here\"",
+        "served eof",
+        "served lost: None",
+        "over",
+    ];
     everywhere(&story, async |net| {
         let factory = {
             let net = net.clone();
@@ -319,10 +345,11 @@ fn a_factory_that_panics_is_reported_and_the_next_client_is_served() {
         let served = net.serve(Side::There, Terms::default(), factory).await;
         // Under TLS it may be over before the handshake is.
         drop(net.connect(&served.address, || Idle).await);
-        net.trace().until("report: Exception in protocol factory").await;
+        net.trace()
+            .until("report: Exception in protocol factory")
+            .await;
         let second = net.connect(&served.address, || Idle).await.unwrap();
         net.trace().until("served made").await;
         drop(second);
     });
 }
-

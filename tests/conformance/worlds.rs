@@ -79,7 +79,7 @@ impl fmt::Display for World {
 pub(crate) fn everywhere<F: AsyncFn(Net)>(expected: &[&str], behaviour: F) {
     let name = name_of::<F>();
     for world in WORLDS {
-        let expected = match differences::of(name, world.link) {
+        let expected = match differences::of(name, world) {
             Some(difference) => match difference.answer {
                 Some(answer) => answer,
                 None => continue,
@@ -179,7 +179,9 @@ fn contexts(link: Link) -> Option<(TlsClientContext, TlsServerContext)> {
         Link::Tls12 => &version::TLS12,
         Link::Tcp | Link::Unix => return None,
     };
-    let client = TlsClientContext::builder().root_file(cert("ca.pem")).build();
+    let client = TlsClientContext::builder()
+        .root_file(cert("ca.pem"))
+        .build();
     Some((client.expect("a context"), server_context(version)))
 }
 

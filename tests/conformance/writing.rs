@@ -28,7 +28,11 @@ fn an_answer_may_follow_the_end_of_the_question() {
     everywhere(&["can", "question", "\"answer\"", "the end"], async |net| {
         let (mut here, mut there) = net.streams().await;
         let trace = net.trace().clone();
-        net.say(if here.writer.can_write_eof() { "can" } else { "cannot" });
+        net.say(if here.writer.can_write_eof() {
+            "can"
+        } else {
+            "cannot"
+        });
         here.writer.write(b"question");
         here.writer.write_eof().unwrap();
         let answered = net.there(async move {
@@ -167,7 +171,10 @@ fn everyone_who_drains_waits_for_the_reader() {
             writer.drain(),
             writer.drain(),
         ));
-        if timeout(Duration::from_millis(30), &mut drains).await.is_err() {
+        if timeout(Duration::from_millis(30), &mut drains)
+            .await
+            .is_err()
+        {
             net.say("nobody yet");
         }
         let reads = net.there(async move { there.reader.readexactly(plenty).await.map(drop) });
@@ -195,19 +202,22 @@ fn drain_after_a_close_says_that_the_connection_is_over() {
 
 #[test]
 fn a_drain_that_waits_ends_with_the_abort() {
-    everywhere(&["ConnectionAborted", "ConnectionAborted", "ok"], async |net| {
-        let (here, there) = net.streams().await;
-        here.writer.write(vec![1; net.plenty()]);
-        let abort = async {
-            net.settle().await;
-            here.writer.transport().abort();
-        };
-        let (drained, ()) = futures::join!(here.writer.drain(), abort);
-        net.say(outcome(drained));
-        net.say(outcome(here.writer.drain().await));
-        net.say(outcome(here.writer.wait_closed().await));
-        drop(there);
-    });
+    everywhere(
+        &["ConnectionAborted", "ConnectionAborted", "ok"],
+        async |net| {
+            let (here, there) = net.streams().await;
+            here.writer.write(vec![1; net.plenty()]);
+            let abort = async {
+                net.settle().await;
+                here.writer.transport().abort();
+            };
+            let (drained, ()) = futures::join!(here.writer.drain(), abort);
+            net.say(outcome(drained));
+            net.say(outcome(here.writer.drain().await));
+            net.say(outcome(here.writer.wait_closed().await));
+            drop(there);
+        },
+    );
 }
 
 #[test]
