@@ -294,3 +294,60 @@ fn a_socket_can_be_taken_out() {
         drop(there);
     });
 }
+
+#[test]
+fn an_address_that_is_bound_twice_is_served_once() {
+    everywhere(&["ok", "ok", "AddrInUse"], async |net| {
+        let terms = Terms {
+            start_serving: false,
+            ..Terms::default()
+        };
+        let first = net.serve(Side::Here, terms.clone(), || Idle).await;
+        let second = net.serve_at(&first.address, terms, || Idle).await;
+        match second {
+            Ok(second) => {
+                net.say("ok");
+                net.say(outcome(first.server.start_serving().await));
+                net.say(outcome(second.server.start_serving().await));
+            }
+            Err(error) => net.say(crate::net::failure(&error)),
+        }
+    });
+}
+
+#[test]
+fn who_finds_the_queue_of_a_unix_socket_full_is_told_at_once() {
+    everywhere(&["\"hello\"", "\"hello\"", "WouldBlock"], async |net| {
+        let terms = Terms {
+            backlog: 1,
+            max_connections: 1,
+            ..Terms::default()
+        };
+        let factory = {
+            let net = net.clone();
+            move || {
+                Actor::new(&net, "served").on(Made, |transport| {
+                    transport.write(b"hello");
+                    transport.close();
+                })
+            }
+        };
+        for line in ["served made", "served lost: None", "we made"] {
+            net.forget(line);
+        }
+        let served = net.serve(Side::There, terms, factory).await;
+        let visits = (0..3).map(|_| async {
+            let (protocol, end) = crate::cast::Role::enter(Streams::default());
+            match net.connect(&served.address, protocol).await {
+                Ok(_) => {
+                    let mut end = end.await.unwrap();
+                    crate::net::read(end.reader.read_to_end(None).await)
+                }
+                Err(error) => crate::net::failure(&error),
+            }
+        });
+        for greeting in futures::future::join_all(visits).await {
+            net.say(greeting);
+        }
+    });
+}

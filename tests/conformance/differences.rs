@@ -217,6 +217,20 @@ const DIFFERENCES: &[Difference] = &[
         answer: None,
         why: NO_HALVES,
     },
+    Difference {
+        behaviour: "who_finds_the_queue_of_a_unix_socket_full_is_told_at_once",
+        links: &[Link::Tcp, Link::Tls13, Link::Tls12],
+        whose: Whose::Both,
+        answer: None,
+        why: "TCP tries again, and who of those that wait comes in when is a matter of luck",
+    },
+    Difference {
+        behaviour: "an_address_that_is_bound_twice_is_served_once",
+        links: &[Link::Unix],
+        whose: Whose::Both,
+        answer: Some(&["ok", "ok", "ok"]),
+        why: "a path where nobody listens yet looks like one that was left behind, and is replaced",
+    },
 ];
 
 /// A row whose behaviour has another name by now would excuse nothing, and nobody would notice.

@@ -22,4 +22,5 @@ mod flow;
 mod order;
 mod reading;
 mod servers;
+mod upgrades;
 mod writing;

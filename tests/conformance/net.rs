@@ -9,9 +9,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use evloop::{
-    Address, IncompleteReadError, LimitOverrunError, LoopHandle, Protocol, Server,
-    TlsClientContext, TlsError, TlsServerContext, Transport, UnixAddress, create_connection,
-    create_server, create_unix_connection, create_unix_server, sleep,
+    Address, ClientConnectedCb, IncompleteReadError, LimitOverrunError, LoopHandle, Protocol,
+    Server, StreamReader, StreamReaderProtocol, TlsClientContext, TlsError, TlsServerContext,
+    Transport, UnixAddress, create_connection, create_server, create_unix_connection,
+    create_unix_server, sleep,
 };
 use futures::channel::oneshot;
 
@@ -43,6 +44,7 @@ pub(crate) enum Side {
 #[derive(Clone)]
 pub(crate) struct Terms {
     pub(crate) start_serving: bool,
+    pub(crate) backlog: u32,
     pub(crate) max_connections: usize,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
@@ -53,6 +55,7 @@ impl Default for Terms {
     fn default() -> Self {
         Self {
             start_serving: true,
+            backlog: 100,
             max_connections: usize::MAX,
             idle_timeout: None,
             write_timeout: None,
@@ -208,6 +211,7 @@ impl Net {
                 let mut builder = create_unix_server(factory, path)
                     .ssl(context)
                     .start_serving(terms.start_serving)
+                    .backlog(terms.backlog)
                     .max_connections(terms.max_connections)
                     .max_write_buffer(terms.max_write_buffer);
                 if let Some(timeout) = terms.idle_timeout {
@@ -223,6 +227,7 @@ impl Net {
                 let mut builder = create_server(factory, inet)
                     .ssl(context)
                     .start_serving(terms.start_serving)
+                    .backlog(terms.backlog)
                     .max_connections(terms.max_connections)
                     .max_write_buffer(terms.max_write_buffer);
                 if let Some(timeout) = terms.idle_timeout {
@@ -236,6 +241,13 @@ impl Net {
         };
         let address = server.sockets().remove(0);
         Ok(Served { server, address })
+    }
+
+    /// A server there whose clients are handled by this callback.
+    pub(crate) async fn handle(&self, callback: ClientConnectedCb) -> Served {
+        let factory =
+            move || StreamReaderProtocol::new(StreamReader::new(), Some(callback.clone()));
+        self.serve(Side::There, Terms::default(), factory).await
     }
 
     /// A connection from the loop that runs.

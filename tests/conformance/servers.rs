@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use evloop::{Protocol, ShutdownPhase, timeout};
+use std::io;
 
-use crate::cast::Actor;
+use evloop::{ClientConnectedCb, Protocol, ShutdownPhase, StreamReader, StreamWriter, timeout};
+
 use crate::cast::What::Made;
-use crate::net::{Net, Served, Side, Terms, outcome};
+use crate::cast::{Actor, Role, Streams};
+use crate::net::{Net, Served, Side, Terms, outcome, read};
 use crate::worlds::everywhere;
 
 struct Idle;
@@ -351,5 +353,77 @@ fn a_factory_that_panics_is_reported_and_the_next_client_is_served() {
         let second = net.connect(&served.address, || Idle).await.unwrap();
         net.trace().until("served made").await;
         drop(second);
+    });
+}
+
+/// What a client reads from a server with this handler.
+async fn handled(net: &Net, callback: ClientConnectedCb) -> String {
+    let served = net.handle(callback).await;
+    let (protocol, end) = Streams::default().enter();
+    net.connect(&served.address, protocol).await.unwrap();
+    let mut end = end.await.unwrap();
+    read(end.reader.read_to_end(None).await)
+}
+
+#[test]
+fn a_handler_that_returns_leaves_an_end_behind_what_it_wrote() {
+    everywhere(&["\"hello\""], async |net| {
+        let callback = ClientConnectedCb::new(async |_: StreamReader, writer: StreamWriter| {
+            writer.write(b"hello");
+        });
+        let got = handled(&net, callback).await;
+        net.say(got);
+    });
+}
+
+#[test]
+fn a_handler_that_fails_is_reported_and_its_client_gets_what_it_wrote() {
+    let report = "report: Unhandled exception in client_connected_cb";
+    everywhere(&[report, "\"hello\""], async |net| {
+        let callback = ClientConnectedCb::new(async |_: StreamReader, writer: StreamWriter| {
+            writer.write(b"hello");
+            Err::<(), _>(io::Error::other("on purpose"))
+        });
+        let got = handled(&net, callback).await;
+        net.say(got);
+    });
+}
+
+#[test]
+fn a_handler_that_panics_is_reported_and_its_client_gets_what_it_wrote() {
+    let report = "report: Unhandled exception in client_connected_cb";
+    everywhere(&[report, "\"hello\""], async |net| {
+        let callback = ClientConnectedCb::new(async |_: StreamReader, writer: StreamWriter| {
+            writer.write(b"hello");
+            if !writer.is_closing() {
+                panic!("on purpose");
+            }
+        });
+        let got = handled(&net, callback).await;
+        net.say(got);
+    });
+}
+
+#[test]
+fn handlers_of_several_clients_run_side_by_side() {
+    everywhere(&["\"b\"", "\"a\""], async |net| {
+        // Each answers when it is asked to, and the second one is asked first.
+        let callback =
+            ClientConnectedCb::new(async |mut reader: StreamReader, writer: StreamWriter| {
+                let question = reader.readexactly(1).await?;
+                writer.write(&question);
+                writer.drain().await
+            });
+        let served = net.handle(callback).await;
+        let mut ends = Vec::new();
+        for _ in 0..2 {
+            let (protocol, end) = Streams::default().enter();
+            net.connect(&served.address, protocol).await.unwrap();
+            ends.push(end.await.unwrap());
+        }
+        for (mut end, question) in ends.into_iter().rev().zip(["b", "a"]) {
+            end.writer.write(question);
+            net.say(read(end.reader.read_to_end(None).await));
+        }
     });
 }

@@ -1,6 +1,7 @@
 //! The worlds, and how a behaviour is shown in each of them.
 
 use std::any;
+use std::env;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -89,16 +90,11 @@ pub(crate) fn everywhere<F: AsyncFn(Net)>(expected: &[&str], behaviour: F) {
         for accepting in [false, true] {
             let _named = Named(world, accepting);
             let mut linked = false;
-            let seeds = match world.weather {
-                Weather::Real => 0,
-                Weather::Fair => FAIR_SEEDS,
-                Weather::Rough => ROUGH_SEEDS,
-            };
-            if seeds == 0 {
+            if world.weather == Weather::Real {
                 let answer = really(world, accepting, &behaviour, &mut linked);
                 assert_eq!(answer, expected, "{world}");
             } else {
-                explore(0..seeds, |simulation| {
+                explore(0..seeds(world.weather), |simulation| {
                     let answer = seemingly(simulation, world, accepting, &behaviour, &mut linked)?;
                     assert_eq!(answer, expected, "{world}");
                     Ok(())
@@ -108,6 +104,16 @@ pub(crate) fn everywhere<F: AsyncFn(Net)>(expected: &[&str], behaviour: F) {
                 break;
             }
         }
+    }
+}
+
+/// How many seeds each behaviour is tried with: those that `EVLOOP_CONFORMANCE_SEEDS` asks for, to
+/// hunt, or some.
+fn seeds(weather: Weather) -> u64 {
+    match env::var("EVLOOP_CONFORMANCE_SEEDS") {
+        Ok(count) => count.parse().expect("a number of seeds"),
+        Err(_) if weather == Weather::Fair => 2,
+        Err(_) => 5,
     }
 }
 
@@ -173,7 +179,7 @@ async fn told(place: Place, behaviour: &impl AsyncFn(Net), linked: &mut bool) ->
     net.said()
 }
 
-fn contexts(link: Link) -> Option<(TlsClientContext, TlsServerContext)> {
+pub(crate) fn contexts(link: Link) -> Option<(TlsClientContext, TlsServerContext)> {
     let version = match link {
         Link::Tls13 => &version::TLS13,
         Link::Tls12 => &version::TLS12,
@@ -230,5 +236,3 @@ const WORLDS: [World; 11] = {
         world(Tls13, Rough),
     ]
 };
-const FAIR_SEEDS: u64 = 2;
-const ROUGH_SEEDS: u64 = 5;
