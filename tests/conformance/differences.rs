@@ -231,6 +231,13 @@ const DIFFERENCES: &[Difference] = &[
         answer: Some(&["ok", "ok", "ok"]),
         why: "a path where nobody listens yet looks like one that was left behind, and is replaced",
     },
+    Difference {
+        behaviour: "one_write_to_a_peer_that_has_closed_is_enough_to_be_told",
+        links: TLS,
+        whose: Whose::Both,
+        answer: None,
+        why: "a peer that has said goodbye listens for two seconds to what it throws away",
+    },
 ];
 
 /// A row whose behaviour has another name by now would excuse nothing, and nobody would notice.

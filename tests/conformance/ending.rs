@@ -418,3 +418,34 @@ fn an_end_is_not_noticed_while_reading_is_paused_but_a_write_notices_the_loss() 
         }
     });
 }
+
+#[test]
+fn one_write_to_a_peer_that_has_closed_is_enough_to_be_told() {
+    everywhere(&["the end", "true", "BrokenPipe"], async |net| {
+        let (mut here, there) = net.streams().await;
+        net.there(async move { there.writer.close() }).await;
+        net.say(read(here.reader.read(1).await));
+        here.writer.write(b"anybody there?");
+        net.settle().await;
+        net.say(here.writer.is_closing().to_string());
+        net.say(outcome(here.writer.wait_closed().await));
+    });
+}
+
+#[test]
+fn a_peer_that_reads_and_leaves_and_a_close_of_ours_are_two_good_ends() {
+    everywhere(&["the end", "ok", "ok"], async |net| {
+        let (mut here, there) = net.streams().await;
+        here.writer.write(b"hello");
+        let other = net.there(async move {
+            let End { mut reader, writer } = there;
+            reader.readexactly(5).await.unwrap();
+            writer.close();
+            outcome(writer.wait_closed().await)
+        });
+        net.say(read(here.reader.read(1).await));
+        here.writer.close();
+        net.say(outcome(here.writer.wait_closed().await));
+        net.say(other.await);
+    });
+}

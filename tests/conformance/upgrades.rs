@@ -70,20 +70,24 @@ fn much_goes_through_an_encrypted_connection() {
 
 #[test]
 fn who_expects_encryption_and_gets_none_says_so() {
-    everywhere(&["InvalidData", "true", "InvalidData"], async |net| {
-        let (mut here, there) = net.streams().await;
-        let (client, _) = both();
-        let there = net.there(async move {
-            there
-                .writer
-                .write(b"this is no TLS at all, and never was\n");
-            there
-        });
-        let upgrade = here.writer.start_tls(client).server_hostname("localhost");
-        let failed = upgrade.await.map_err(|error| error.kind());
-        net.say(format!("{:?}", failed.unwrap_err()));
-        net.say(here.writer.is_closing().to_string());
-        net.say(crate::net::outcome(here.writer.wait_closed().await));
-        drop(there.await);
-    });
+    everywhere(
+        &["InvalidData", "true", "InvalidData", "InvalidData"],
+        async |net| {
+            let (mut here, there) = net.streams().await;
+            let (client, _) = both();
+            let there = net.there(async move {
+                there
+                    .writer
+                    .write(b"this is no TLS at all, and never was\n");
+                there
+            });
+            let upgrade = here.writer.start_tls(client).server_hostname("localhost");
+            let failed = upgrade.await.map_err(|error| error.kind());
+            net.say(format!("{:?}", failed.unwrap_err()));
+            net.say(here.writer.is_closing().to_string());
+            net.say(crate::net::outcome(here.writer.wait_closed().await));
+            net.say(crate::net::outcome(here.writer.drain().await));
+            drop(there.await);
+        },
+    );
 }
