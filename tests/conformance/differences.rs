@@ -238,6 +238,27 @@ const DIFFERENCES: &[Difference] = &[
         answer: None,
         why: "a peer that has said goodbye listens for two seconds to what it throws away",
     },
+    Difference {
+        behaviour: "an_end_that_waits_behind_unsent_bytes_is_lost_with_them",
+        links: TLS_1_2,
+        whose: Whose::Both,
+        answer: Some(&["Unsupported", "ConnectionReset", "ConnectionReset"]),
+        why: NO_HALVES,
+    },
+    Difference {
+        behaviour: "whether_a_connection_is_encrypted_can_be_asked",
+        links: TLS,
+        whose: Whose::Both,
+        answer: Some(&["encrypted", "encrypted"]),
+        why: "that is what TLS is",
+    },
+    Difference {
+        behaviour: "a_close_that_still_sends_is_ended_by_the_peers_reset",
+        links: &[Link::Unix],
+        whose: Whose::Both,
+        answer: Some(&["waits", "BrokenPipe", "0"]),
+        why: "a unix socket keeps the reset for whoever reads, and tells a writer EPIPE",
+    },
 ];
 
 /// A row whose behaviour has another name by now would excuse nothing, and nobody would notice.

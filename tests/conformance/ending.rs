@@ -449,3 +449,38 @@ fn a_peer_that_reads_and_leaves_and_a_close_of_ours_are_two_good_ends() {
         net.say(other.await);
     });
 }
+
+#[test]
+fn a_close_that_still_sends_is_ended_by_the_peers_reset() {
+    everywhere(&["waits", "ConnectionReset", "0"], async |net| {
+        let actor = Actor::new(&net, "they").on(Made, Transport::pause_reading);
+        let (here, there) = net.link(Streams::default(), actor).await;
+        net.forget("they made");
+        net.forget("they lost: None");
+        here.writer.write(vec![1; net.plenty()]);
+        here.writer.close();
+        net.settle().await;
+        if here.writer.transport().get_write_buffer_size() > 0 {
+            net.say("waits");
+        }
+        net.there(async move { there.abort() }).await;
+        net.say(outcome(here.writer.wait_closed().await));
+        net.say(here.writer.transport().get_write_buffer_size().to_string());
+    });
+}
+
+#[test]
+fn an_end_that_waits_behind_unsent_bytes_is_lost_with_them() {
+    everywhere(&["ok", "ConnectionReset", "ConnectionReset"], async |net| {
+        let actor = Actor::new(&net, "they").on(Made, Transport::pause_reading);
+        let (mut here, there) = net.link(Streams::default(), actor).await;
+        net.forget("they made");
+        net.forget("they lost: None");
+        here.writer.write(vec![1; net.plenty()]);
+        net.say(outcome(here.writer.write_eof()));
+        net.settle().await;
+        net.there(async move { there.abort() }).await;
+        net.say(outcome(here.writer.wait_closed().await));
+        net.say(read(here.reader.read(1).await));
+    });
+}

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 
 use evloop::{ClientConnectedCb, Protocol, ShutdownPhase, StreamReader, StreamWriter, timeout};
 
@@ -425,5 +427,41 @@ fn handlers_of_several_clients_run_side_by_side() {
             end.writer.write(question);
             net.say(read(end.reader.read_to_end(None).await));
         }
+    });
+}
+
+#[test]
+fn a_server_may_be_closed_by_its_own_client() {
+    everywhere(&["\"hello\"", "false 0", "ok"], async |net| {
+        let own: Rc<RefCell<Option<Served>>> = Rc::default();
+        let served = net.serve(Side::There, Terms::default(), {
+            let (net, own) = (net.clone(), Rc::clone(&own));
+            move || {
+                let own = Rc::clone(&own);
+                Actor::new(&net, "served").on(Made, move |transport| {
+                    own.borrow().as_ref().expect("a server").server.close();
+                    transport.write(b"hello");
+                    transport.close();
+                })
+            }
+        });
+        let served = served.await;
+        own.replace(Some(served.clone()));
+        net.forget("served made");
+        net.forget("served lost: None");
+        let (protocol, end) = Streams::default().enter();
+        net.connect(&served.address, protocol).await.unwrap();
+        let mut end = end.await.unwrap();
+        net.say(read(end.reader.read_to_end(None).await));
+        drop(end);
+        let server = served.server;
+        net.say(format!(
+            "{} {}",
+            server.is_serving(),
+            server.sockets().len()
+        ));
+        let over = net.there(async move { server.wait_closed().await });
+        net.say(outcome(over.await));
+        own.take();
     });
 }

@@ -1,6 +1,8 @@
 //! Connections that are encrypted while they are in use, also those that are already.
 
-use evloop::{TlsClientContext, TlsServerContext, TlsSession};
+use std::time::Duration;
+
+use evloop::{TlsClientContext, TlsServerContext, TlsSession, timeout};
 
 use crate::cast::End;
 use crate::net::{Net, read};
@@ -90,4 +92,43 @@ fn who_expects_encryption_and_gets_none_says_so() {
             drop(there.await);
         },
     );
+}
+
+#[test]
+fn whether_a_connection_is_encrypted_can_be_asked() {
+    everywhere(&["plain", "plain"], async |net| {
+        let (here, there) = net.streams().await;
+        let is_encrypted = |end: &End| match end.writer.get_extra_info(TlsSession) {
+            Some(_) => "encrypted",
+            None => "plain",
+        };
+        net.say(is_encrypted(&here));
+        // The same after the end.
+        here.writer.transport().abort();
+        drop(here.writer.wait_closed().await);
+        net.say(is_encrypted(&here));
+        drop(there);
+    });
+}
+
+#[test]
+fn an_upgrade_that_is_given_up_closes_the_connection() {
+    everywhere(&["given up", "true", "the peer is told"], async |net| {
+        let (mut here, there) = net.streams().await;
+        let (client, _) = both();
+        let upgrade = here.writer.start_tls(client).server_hostname("localhost");
+        let limit = Duration::from_millis(20);
+        if timeout(limit, upgrade.into_future()).await.is_err() {
+            net.say("given up");
+        }
+        net.say(here.writer.is_closing().to_string());
+        let End { mut reader, writer } = there;
+        // Behind the beginning of a handshake the connection ends, in one way or another.
+        let told = net.there(async move {
+            drop(reader.read_to_end(None).await);
+            writer.close();
+        });
+        told.await;
+        net.say("the peer is told");
+    });
 }
