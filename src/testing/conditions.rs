@@ -97,7 +97,8 @@ impl Conditions {
             .clock_jumps(0.001)
     }
 
-    /// How long a packet takes. Those of one connection do not overtake one another.
+    /// How long a packet takes. Those of one connection do not overtake one another. Between the ends
+    /// of a unix socket there are none: what one writes the other has.
     pub fn latency(mut self, range: RangeInclusive<Duration>) -> Self {
         self.latency = range;
         self

@@ -215,8 +215,7 @@ struct SimListener {
 
 impl Listener for SimListener {
     fn listen(&self) -> io::Result<()> {
-        self.world.with(|world| world.listen(self.id));
-        Ok(())
+        self.world.with(|world| world.listen(self.id))
     }
 
     fn accept(&self, id: SourceId) -> io::Result<(Box<dyn Stream>, Address)> {

@@ -32,7 +32,7 @@ impl World {
             }
             address => address.clone(),
         };
-        if self.is_served(host, &address, how.reuse_port) {
+        if self.is_in_the_way(host, &address, how) {
             self.give_descriptor(host);
             return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
         }
@@ -46,6 +46,7 @@ impl World {
             address,
             backlog: how.backlog as usize,
             listens: false,
+            reuse_address: how.reuse_address,
             reuse_port: how.reuse_port,
             cleanup: how.cleanup_socket,
             queue: VecDeque::new(),
@@ -54,28 +55,47 @@ impl World {
         Ok(id)
     }
 
-    fn is_served(&self, host: HostId, address: &Address, reuse_port: bool) -> bool {
-        let mut here = self
-            .listeners
-            .values()
-            .filter(|listening| listening.host == host);
-        here.any(|listening| match (&listening.address, address) {
-            (Address::Inet(there), Address::Inet(here)) => {
-                there.port() == here.port()
-                    && there.is_ipv4() == here.is_ipv4()
-                    && (there.ip() == here.ip()
-                        || there.ip().is_unspecified()
-                        || here.ip().is_unspecified())
-                    && !(listening.reuse_port && reuse_port)
-            }
-            (there, here) => there == here,
+    /// Whether there is somebody who does not share this address. A path at which nobody listens yet
+    /// looks as if it was left behind.
+    fn is_in_the_way(&mut self, host: HostId, address: &Address, how: &ListenOptions) -> bool {
+        if let Address::Unix(path @ UnixAddress::Path(_)) = address {
+            let there = self.host(host).paths.get(path).copied().flatten();
+            let there = there.and_then(|there| self.listeners.get(&there));
+            return there.is_some_and(|there| there.listens);
+        }
+        self.listeners.values().any(|there| {
+            let shares = there.reuse_port && how.reuse_port
+                || there.reuse_address && how.reuse_address && !there.listens;
+            there.host == host
+                && match (there.address.as_inet(), address.as_inet()) {
+                    (Some(inet), Some(at)) => overlap(inet, at) && !shares,
+                    _ => there.address == *address,
+                }
         })
     }
 
-    pub(super) fn listen(&mut self, id: ListeningId) {
+    /// Of those that are bound to one address only one can listen, unless they share the port.
+    pub(super) fn listen(&mut self, id: ListeningId) -> io::Result<()> {
+        let Some(here) = self.listeners.get(&id) else {
+            return Ok(());
+        };
+        let taken = here.address.as_inet().is_some_and(|at| {
+            self.listeners.iter().any(|(other, there)| {
+                let inet = there.address.as_inet();
+                *other != id
+                    && there.host == here.host
+                    && there.listens
+                    && !(there.reuse_port && here.reuse_port)
+                    && inet.is_some_and(|inet| overlap(inet, at))
+            })
+        });
+        if taken {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
         if let Some(listening) = self.listeners.get_mut(&id) {
             listening.listens = true;
         }
+        Ok(())
     }
 
     pub(super) fn accept(
@@ -162,6 +182,13 @@ impl World {
             several => Some(found[self.random.below(several)]),
         }
     }
+}
+
+/// Whether something may come that is for both.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
 /// Whether what is bound there takes what comes for `to`.

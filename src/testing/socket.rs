@@ -110,6 +110,7 @@ pub(super) struct Listening {
     pub(super) address: Address,
     pub(super) backlog: usize,
     pub(super) listens: bool,
+    pub(super) reuse_address: bool,
     pub(super) reuse_port: bool,
     pub(super) cleanup: bool,
     /// Connections that wait to be taken.

@@ -54,6 +54,9 @@ impl World {
 
     /// Takes as many of these bytes as there is room for.
     pub(super) fn write(&mut self, id: SocketId, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_left(id) {
+            return Err(io::Error::from_raw_os_error(libc::EPIPE));
+        }
         self.observe_error(id)?;
         let (short, splits) = self.with_link(id, |link| (link.short_writes, link.splits));
         let Some(socket) = self.sockets.get_mut(&id) else {
@@ -88,6 +91,16 @@ impl World {
             rest = behind;
         }
         Ok(count)
+    }
+
+    /// Whether this is a unix socket whose other end is closed: a write finds that at once, and leaves
+    /// the error to whoever reads.
+    fn is_left(&self, id: SocketId) -> bool {
+        let Some(socket) = self.sockets.get(&id).filter(|socket| socket.is_unix()) else {
+            return false;
+        };
+        let peer = socket.peer.and_then(|peer| self.sockets.get(&peer));
+        peer.is_none_or(|peer| peer.life == Life::Closed)
     }
 
     /// Sends no more.
@@ -142,7 +155,9 @@ impl World {
             return;
         };
         if life == Life::Open {
-            let last = match (socket.received.is_empty(), socket.finished) {
+            // Where both directions have ended TCP knows of nobody to be told.
+            let over = socket.ended && socket.finished && !socket.is_unix();
+            let last = match (socket.received.is_empty() || over, socket.finished) {
                 (false, _) => Some(Packet::Reset),
                 (true, false) => Some(Packet::End),
                 (true, true) => None,
@@ -197,6 +212,10 @@ impl World {
         let Some(to) = socket.peer else {
             return;
         };
+        // Between the two ends of a unix socket there is no way to go.
+        if socket.is_unix() {
+            return self.arrive(from, to, packet);
+        }
         let (host, last_arrival) = (socket.host, socket.last_arrival);
         let there = self
             .sockets
@@ -265,10 +284,10 @@ impl World {
                 self.tell(to);
             }
             (Life::Open, Packet::Reset) => {
-                let code = if socket.ended {
-                    libc::EPIPE
-                } else {
-                    libc::ECONNRESET
+                // TCP's word for it depends on whether only the other end has ended.
+                let code = match socket.ended && !socket.finished && !socket.is_unix() {
+                    true => libc::EPIPE,
+                    false => libc::ECONNRESET,
                 };
                 self.break_off(to, code);
             }
