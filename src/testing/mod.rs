@@ -14,6 +14,7 @@
 //! | many runs, and the one that failed | [`explore`] |
 //! | why it does not get on | [`SimulationError`], [`Standstill`] |
 //! | numbers from the seed | [`Random`] |
+//! | the states of transports and servers | [`state_machines`], [`StateMachine`] |
 
 mod conditions;
 mod connecting;
@@ -31,6 +32,7 @@ mod run;
 mod seeds;
 mod simulation;
 mod socket;
+mod states;
 mod tally;
 mod traffic;
 mod world;
@@ -42,4 +44,6 @@ pub use self::network::Network;
 pub use self::random::Random;
 pub use self::seeds::explore;
 pub use self::simulation::Simulation;
+pub use self::states::state_machines;
 pub use self::tally::Tally;
+pub use crate::sansio::table::{Next, StateMachine};

@@ -1,6 +1,7 @@
 //! The simulated world, as its users see it.
 
 mod seeds;
+mod states;
 #[cfg(feature = "tls")]
 mod storms;
 #[cfg(feature = "tls")]
