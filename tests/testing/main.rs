@@ -1,5 +1,6 @@
 //! The simulated world, as its users see it.
 
+mod models;
 mod seeds;
 mod states;
 #[cfg(feature = "tls")]
