@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::event_loop::LoopHandle;
+use crate::sansio::table::StateMachine;
 use crate::tasks::Waiter;
 use crate::transports::{Parts, Protocol, Transport};
 
@@ -78,4 +79,9 @@ pub(crate) fn stack(
     _: Option<Box<dyn Any>>,
 ) -> Transport {
     match prepared.0 {}
+}
+
+/// There is no table.
+pub(crate) fn machine() -> Option<StateMachine> {
+    None
 }

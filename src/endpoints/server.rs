@@ -23,6 +23,7 @@ use crate::endpoints::terms::Terms;
 use crate::event_loop::cells::{Shared, Slot};
 use crate::event_loop::{ExceptionContext, LoopHandle, WeakHandle, running};
 use crate::proxy::stand_in_front;
+use crate::sansio::server_life::ServerLife;
 use crate::sys::{Address, Readiness, SourceId};
 use crate::tasks::{Place, TaskError, Waiting, WakerSet};
 use crate::tls::{Prepared, ServerSide, stack, stack_on};
@@ -55,7 +56,7 @@ struct ServerInner {
 }
 
 struct State {
-    life: Life,
+    life: ServerLife,
     listening: Vec<Rc<Listening>>,
     clients: BTreeMap<SourceId, Transport>,
     /// How many of them are in their handshakes.
@@ -69,14 +70,6 @@ struct State {
     made_room: usize,
     /// Somebody awaits `serve_forever`.
     forever: bool,
-}
-
-/// Bound, then serving, then closed; never back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Bound,
-    Serving,
-    Closed,
 }
 
 impl State {
@@ -116,7 +109,7 @@ impl Server {
                 terms,
                 tls,
                 state: Shared::new(State {
-                    life: Life::Bound,
+                    life: ServerLife::Bound,
                     listening: Vec::new(),
                     clients: BTreeMap::new(),
                     handshakes: 0,
@@ -141,7 +134,7 @@ impl Server {
     /// The addresses that are served; none after [`close`](Self::close), nor after the loop's
     /// end. Mirrors `Server.sockets`.
     pub fn sockets(&self) -> Vec<Address> {
-        if self.inner.life() == Life::Closed {
+        if self.inner.life() == ServerLife::Closed {
             return Vec::new();
         }
         self.inner.state.with(|state| {
@@ -152,7 +145,7 @@ impl Server {
 
     /// Whether connections are accepted. Mirrors `Server.is_serving`.
     pub fn is_serving(&self) -> bool {
-        self.inner.life() == Life::Serving
+        self.inner.life() == ServerLife::Serving
     }
 
     /// Begins to accept, if it was not begun, on all of its sockets or on none. Mirrors
@@ -169,9 +162,9 @@ impl Server {
 
     pub(crate) fn listen(&self) -> io::Result<()> {
         let listening = match self.inner.life() {
-            Life::Serving => return Ok(()),
-            Life::Closed => return Err(closed()),
-            Life::Bound => self.inner.state.with(|state| state.listening.clone()),
+            ServerLife::Serving => return Ok(()),
+            ServerLife::Closed => return Err(closed()),
+            ServerLife::Bound => self.inner.state.with(|state| state.listening.clone()),
         };
         for listening in listening {
             let accept = Rc::clone(&self.inner) as Rc<dyn Accept>;
@@ -181,7 +174,9 @@ impl Server {
                 return Err(EndpointError::Bind { address, source }.into());
             }
         }
-        self.inner.state.with(|state| state.life = Life::Serving);
+        self.inner
+            .state
+            .with(|state| state.life = state.life.listen());
         Ok(())
     }
 
@@ -270,16 +265,16 @@ impl Server {
 
 impl ServerInner {
     /// The loop's end has closed the listeners, and a server has no other end than that then.
-    fn life(&self) -> Life {
+    fn life(&self) -> ServerLife {
         match self.handle.upgrade() {
             Some(_) => self.state.with(|state| state.life),
-            None => Life::Closed,
+            None => ServerLife::Closed,
         }
     }
 
     fn close(&self) {
         let listening = self.state.with(|state| {
-            state.life = Life::Closed;
+            state.life = state.life.close();
             std::mem::take(&mut state.listening)
         });
         for listening in &listening {
@@ -302,7 +297,7 @@ impl ServerInner {
 
     fn is_over(&self) -> bool {
         self.state
-            .with(|state| state.life == Life::Closed && state.clients.is_empty())
+            .with(|state| state.life == ServerLife::Closed && state.clients.is_empty())
     }
 
     fn wake_if_over(&self) {
@@ -538,7 +533,7 @@ impl Future for ServeForever {
         running::poll_leaf(inner.handle.number(), cx, waits_for, |cx| {
             if !this.serving {
                 let taken = inner.state.with(|state| match state.life {
-                    Life::Closed => Err(closed()),
+                    ServerLife::Closed => Err(closed()),
                     _ if state.forever => Err(busy()),
                     _ => {
                         state.forever = true;
@@ -553,7 +548,7 @@ impl Future for ServeForever {
                     return Poll::Ready(Err(error));
                 }
             }
-            if inner.state.with(|state| state.life == Life::Closed) {
+            if inner.state.with(|state| state.life == ServerLife::Closed) {
                 return Poll::Ready(Err(TaskError::Cancelled.into()));
             }
             inner.closing.register(&mut this.place, cx.waker());

@@ -1,38 +1,70 @@
 //! The states of a stream transport: its life, and each of its two halves.
 //!
-//! Owns: three small state machines and nothing else; whoever holds a state replaces it by what
-//! a method returns. Why: what a transport may do hangs on these three answers, and one enum
-//! with a table for each leaves no pair of flags that could contradict. Invariants: all
-//! transitions stand in the three functions named `next`; they are total, and a cell that the
-//! table leaves empty changes nothing; no state ever leads back towards the beginning, except
-//! by pausing and resuming. asyncio's counterpart: `_closing`, `_conn_lost`, `_eof`, `_paused`
-//! and the registered interests of the socket transport.
+//! Owns: three state machines, each an enum and the table that it follows; whoever holds a state
+//! replaces it by what a method returns. Why: what a transport may do hangs on these three answers,
+//! and one enum for each leaves no pair of flags that could contradict. Invariants: a state changes as
+//! its table says and in no other way; nothing leads back towards the beginning, but for pausing and
+//! resuming, for a loan that ends, and for another protocol that begins. `docs/states.md` shows the
+//! tables. asyncio's counterpart: `_closing`, `_conn_lost`, `_eof`, `_paused` and the registered
+//! interests of the socket transport.
 
-/// How far a transport is on its way from made to lost.
-///
-/// ```text
-///             close, sent   close, unsent   flushed   lose     deliver
-///  Open       Ending        Flushing                  Ending
-///  Flushing                                 Ending    Ending
-///  Ending                                                      Gone
-///  Gone
-/// ```
+use crate::sansio::table::Next::{Never, Stays, To};
+use crate::sansio::table::Table;
+
+/// How far a transport is on its way from made to lost. The table below says what each state means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// In use.
     Open,
-    /// `close()` was called, and bytes are still unsent.
     Flushing,
-    /// `connection_lost` is queued.
     Ending,
-    /// `connection_lost` was delivered.
     Gone,
 }
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum LifeEvent {
+    Close,
+    CloseUnsent,
+    Flushed,
+    Lose,
+    Deliver,
+}
+
+#[rustfmt::skip]
+pub(crate) static LIFE: Table<Life, LifeEvent, 4, 5> = {
+    use Life::{Ending, Flushing, Gone, Open};
+    use LifeEvent::{Close, CloseUnsent, Deliver, Flushed, Lose};
+    Table {
+        name: "Life",
+        about: "How far a transport is on its way from made to lost.",
+        events: [
+            (Close, "`close()` was called, and nothing has to be waited for."),
+            (CloseUnsent, "`close()` was called, and bytes are unsent."),
+            (Flushed, "No byte is unsent any more."),
+            (Lose, "The connection broke, or `abort()` was called."),
+            (Deliver, "`connection_lost` is delivered now."),
+        ],
+        states: [
+            //         Close       CloseUnsent   Flushed     Lose        Deliver
+            (Open,     [To(Ending), To(Flushing), Stays,      To(Ending), Never],
+                "In use."),
+            (Flushing, [Stays,      Stays,        To(Ending), To(Ending), Never],
+                "`close()` was called, and bytes are still unsent. Nothing is read any more."),
+            (Ending,   [Stays,      Stays,        Stays,      Stays,      To(Gone)],
+                "`connection_lost` is queued. Writes are in vain, and events are ignored."),
+            (Gone,     [Stays,      Stays,        Never,      Stays,      Never],
+                "`connection_lost` was delivered: the transport is a husk."),
+        ],
+    }
+};
 
 impl Life {
     /// `close()` was called, with or without unsent bytes.
     pub(crate) fn close(self, unsent: bool) -> Self {
-        self.next(LifeEvent::Close { unsent })
+        self.next(if unsent {
+            LifeEvent::CloseUnsent
+        } else {
+            LifeEvent::Close
+        })
     }
 
     /// No byte is unsent any more.
@@ -61,45 +93,63 @@ impl Life {
     }
 
     fn next(self, event: LifeEvent) -> Self {
-        use LifeEvent::{Close, Deliver, Flushed, Lose};
-        match (self, event) {
-            (Self::Open, Close { unsent: true }) => Self::Flushing,
-            (Self::Open, Close { unsent: false } | Lose) => Self::Ending,
-            (Self::Flushing, Flushed | Lose) => Self::Ending,
-            (Self::Ending, Deliver) => Self::Gone,
-            (Self::Open, Flushed | Deliver)
-            | (Self::Flushing, Close { .. } | Deliver)
-            | (Self::Ending, Close { .. } | Flushed | Lose)
-            | (Self::Gone, _) => self,
-        }
+        LIFE.next(self as usize, event as usize)
     }
 }
 
-/// Whether bytes are read for the protocol.
-///
-/// ```text
-///                   begin     pause           resume         end
-///  Waiting          Flowing   WaitingPaused                  Ended
-///  WaitingPaused    Paused                    Waiting        Ended, paused
-///  Flowing                    Paused                         Ended
-///  Paused                                     Flowing        Ended, paused
-///  Ended                      Ended, paused
-///  Ended, paused                              Ended
-/// ```
+/// Whether bytes are read for the protocol. The table below says what each state means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReadSide {
-    /// `connection_made` is not delivered yet: nothing is read.
     Waiting,
-    /// The same, and the user paused already, inside `connection_made` or before it.
     WaitingPaused,
-    /// Bytes are read as they come.
     Flowing,
-    /// The user paused: bytes stay where they are.
     Paused,
-    /// The end was seen. Nothing is read again, since an end is delivered once; pausing and
-    /// resuming change only what `is_reading()` says.
-    Ended { paused: bool },
+    Ended,
+    EndedPaused,
 }
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ReadEvent {
+    Begin,
+    Pause,
+    Resume,
+    End,
+    HandOn,
+}
+
+#[rustfmt::skip]
+pub(crate) static READ_SIDE: Table<ReadSide, ReadEvent, 6, 5> = {
+    use ReadEvent::{Begin, End, HandOn, Pause, Resume};
+    use ReadSide::{Ended, EndedPaused, Flowing, Paused, Waiting, WaitingPaused};
+    Table {
+        name: "ReadSide",
+        about: "Whether bytes are read for the protocol.",
+        events: [
+            (Begin, "`connection_made` has returned; in use it has been when TLS is put on it."),
+            (Pause, "`pause_reading()` was called."),
+            (Resume, "`resume_reading()` was called."),
+            (End, "The peer sends no more."),
+            (HandOn, "The header of a proxy was read, and the server's protocol is to begin."),
+        ],
+        states: [
+            //              Begin        Pause              Resume       End              HandOn
+            (Waiting,       [To(Flowing), To(WaitingPaused), Stays,       Never,           Never],
+                "`connection_made` is not delivered yet: nothing is read."),
+            (WaitingPaused, [To(Paused),  Stays,             To(Waiting), Never,           Never],
+                "The same, and the user paused already, inside `connection_made` or before it."),
+            (Flowing,       [Stays,       To(Paused),        Stays,       To(Ended),       To(Waiting)],
+                "Bytes are read as they come."),
+            (Paused,        [Stays,       Stays,             To(Flowing), To(EndedPaused), Never],
+                "The user paused: bytes stay where they are. An end can still come of a receive \
+                 in which the user paused."),
+            (Ended,         [Stays,       To(EndedPaused),   Stays,       Never,           Never],
+                "The end was seen. Nothing is read again, since an end is delivered once; pausing \
+                 and resuming change only what `is_reading()` says."),
+            (EndedPaused,   [Stays,       Stays,             To(Ended),   Never,           Never],
+                "The same, paused."),
+        ],
+    }
+};
 
 impl ReadSide {
     /// `connection_made` has returned.
@@ -122,6 +172,11 @@ impl ReadSide {
         self.next(ReadEvent::End)
     }
 
+    /// Another protocol is to begin.
+    pub(crate) fn hand_on(self) -> Self {
+        self.next(ReadEvent::HandOn)
+    }
+
     /// Whether to read at all.
     pub(crate) fn wants_bytes(self) -> bool {
         self == Self::Flowing
@@ -129,61 +184,74 @@ impl ReadSide {
 
     /// Whether the user paused, and has not resumed since.
     pub(crate) fn is_paused(self) -> bool {
-        matches!(
-            self,
-            Self::WaitingPaused | Self::Paused | Self::Ended { paused: true }
-        )
+        matches!(self, Self::WaitingPaused | Self::Paused | Self::EndedPaused)
+    }
+
+    /// Whether the end was seen.
+    pub(crate) fn has_ended(self) -> bool {
+        matches!(self, Self::Ended | Self::EndedPaused)
     }
 
     fn next(self, event: ReadEvent) -> Self {
-        use ReadEvent::{Begin, End, Pause, Resume};
-        match (self, event) {
-            (Self::Waiting, Begin) => Self::Flowing,
-            (Self::Waiting, Pause) => Self::WaitingPaused,
-            (Self::WaitingPaused, Begin) => Self::Paused,
-            (Self::WaitingPaused, Resume) => Self::Waiting,
-            (Self::Flowing, Pause) => Self::Paused,
-            (Self::Paused, Resume) => Self::Flowing,
-            (Self::Waiting | Self::Flowing, End) => Self::Ended { paused: false },
-            (Self::WaitingPaused | Self::Paused, End) => Self::Ended { paused: true },
-            (Self::Ended { .. }, Pause) => Self::Ended { paused: true },
-            (Self::Ended { .. }, Resume) => Self::Ended { paused: false },
-            (Self::Waiting, Resume)
-            | (Self::WaitingPaused, Pause)
-            | (Self::Flowing, Begin | Resume)
-            | (Self::Paused, Begin | Pause)
-            | (Self::Ended { .. }, Begin | End) => self,
-        }
+        READ_SIDE.next(self as usize, event as usize)
     }
 }
 
-/// Whether more bytes may be written.
-///
-/// ```text
-///             finish, sent   finish, unsent   sent_all   lend   give_back
-///  Open       Finished       Finishing                   Lent
-///  Lent                                                         Open
-///  Finishing                                  Finished
-///  Finished
-/// ```
-///
-/// Whoever sees the step to `Finished` ends the socket's sending direction.
+/// Whether more bytes may be written. The table below says what each state means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WriteSide {
-    /// In use.
     Open,
-    /// A file is being sent, and nobody else may write meanwhile.
     Lent,
-    /// `write_eof()` was called, and bytes are still unsent.
     Finishing,
-    /// `write_eof()` was called, and everything is sent.
     Finished,
 }
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WriteEvent {
+    Finish,
+    FinishUnsent,
+    SentAll,
+    Lend,
+    GiveBack,
+}
+
+#[rustfmt::skip]
+pub(crate) static WRITE_SIDE: Table<WriteSide, WriteEvent, 4, 5> = {
+    use WriteEvent::{Finish, FinishUnsent, GiveBack, Lend, SentAll};
+    use WriteSide::{Finished, Finishing, Lent, Open};
+    Table {
+        name: "WriteSide",
+        about: "Whether more bytes may be written. Whoever sees the step to `Finished` ends the \
+                socket's sending direction.",
+        events: [
+            (Finish, "`write_eof()` was called, and nothing is unsent."),
+            (FinishUnsent, "`write_eof()` was called, and bytes are unsent."),
+            (SentAll, "No byte is unsent any more."),
+            (Lend, "The sending of a file begins."),
+            (GiveBack, "The sending of a file is over, or the connection closes."),
+        ],
+        states: [
+            //          Finish        FinishUnsent   SentAll       Lend      GiveBack
+            (Open,      [To(Finished), To(Finishing), Stays,        To(Lent), Stays],
+                "In use."),
+            (Lent,      [Never,        Never,         Stays,        Never,    To(Open)],
+                "A file is being sent, and nobody else may write meanwhile."),
+            (Finishing, [Never,        Never,         To(Finished), Never,    Never],
+                "`write_eof()` was called, and bytes are still unsent."),
+            (Finished,  [Never,        Never,         Stays,        Never,    Never],
+                "`write_eof()` was called, and everything is sent."),
+        ],
+    }
+};
 
 impl WriteSide {
     /// `write_eof()` was called, with or without unsent bytes.
     pub(crate) fn finish(self, unsent: bool) -> Self {
-        self.next(WriteEvent::Finish { unsent })
+        self.next(if unsent {
+            WriteEvent::FinishUnsent
+        } else {
+            WriteEvent::Finish
+        })
     }
 
     /// No byte is unsent any more.
@@ -207,79 +275,17 @@ impl WriteSide {
     }
 
     fn next(self, event: WriteEvent) -> Self {
-        use WriteEvent::{Finish, GiveBack, Lend, SentAll};
-        match (self, event) {
-            (Self::Open, Finish { unsent: true }) => Self::Finishing,
-            (Self::Open, Finish { unsent: false }) | (Self::Finishing, SentAll) => Self::Finished,
-            (Self::Open, Lend) => Self::Lent,
-            (Self::Lent, GiveBack) => Self::Open,
-            (Self::Open, SentAll | GiveBack)
-            | (Self::Lent, Finish { .. } | SentAll | Lend)
-            | (Self::Finishing, Finish { .. } | Lend | GiveBack)
-            | (Self::Finished, _) => self,
-        }
+        WRITE_SIDE.next(self as usize, event as usize)
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum LifeEvent {
-    Close { unsent: bool },
-    Flushed,
-    Lose,
-    Deliver,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum ReadEvent {
-    Begin,
-    Pause,
-    Resume,
-    End,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum WriteEvent {
-    Finish { unsent: bool },
-    SentAll,
-    Lend,
-    GiveBack,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Walks a table: for each row its state, and the state after each of the events. Every
-    /// cell is written out, so one that is forbidden shows its own row's state.
-    #[track_caller]
-    fn walk<S: Copy + PartialEq + std::fmt::Debug, const EVENTS: usize>(
-        events: [fn(S) -> S; EVENTS],
-        rows: &[(S, [S; EVENTS])],
-    ) {
-        for (before, expected) in rows {
-            let after = events.map(|event| event(*before));
-            assert_eq!(after, *expected, "from {before:?}");
-        }
-    }
-
     #[test]
-    fn every_cell_of_life() {
+    fn what_is_asked_of_a_life() {
         use Life::{Ending, Flushing, Gone, Open};
-        walk(
-            [
-                |life: Life| life.close(false),
-                |life: Life| life.close(true),
-                Life::flushed,
-                Life::lose,
-                Life::deliver,
-            ],
-            &[
-                (Open, [Ending, Flushing, Open, Ending, Open]),
-                (Flushing, [Flushing, Flushing, Ending, Ending, Flushing]),
-                (Ending, [Ending, Ending, Ending, Ending, Gone]),
-                (Gone, [Gone, Gone, Gone, Gone, Gone]),
-            ],
-        );
         let answers =
             [Open, Flushing, Ending, Gone].map(|life| (life.is_closing(), life.is_lost()));
         let expected = [(false, false), (true, false), (true, true), (true, true)];
@@ -287,66 +293,17 @@ mod tests {
     }
 
     #[test]
-    fn every_cell_of_the_read_side() {
-        use ReadSide::{Ended, Flowing, Paused, Waiting, WaitingPaused};
-        const ENDED: ReadSide = Ended { paused: false };
-        const ENDED_PAUSED: ReadSide = Ended { paused: true };
-        walk(
-            [
-                ReadSide::begin,
-                ReadSide::pause,
-                ReadSide::resume,
-                ReadSide::end,
-            ],
-            &[
-                (Waiting, [Flowing, WaitingPaused, Waiting, ENDED]),
-                (
-                    WaitingPaused,
-                    [Paused, WaitingPaused, Waiting, ENDED_PAUSED],
-                ),
-                (Flowing, [Flowing, Paused, Flowing, ENDED]),
-                (Paused, [Paused, Paused, Flowing, ENDED_PAUSED]),
-                (ENDED, [ENDED, ENDED_PAUSED, ENDED, ENDED]),
-                (
-                    ENDED_PAUSED,
-                    [ENDED_PAUSED, ENDED_PAUSED, ENDED, ENDED_PAUSED],
-                ),
-            ],
-        );
-        let answers = [Waiting, WaitingPaused, Flowing, Paused, ENDED, ENDED_PAUSED]
-            .map(|side| (side.wants_bytes(), side.is_paused()));
-        let expected = [
-            (false, false),
-            (false, true),
-            (true, false),
-            (false, true),
-            (false, false),
-            (false, true),
-        ];
-        assert_eq!(answers, expected);
+    fn what_is_asked_of_a_read_side() {
+        let sides = READ_SIDE.states.map(|(side, ..)| side);
+        let those = |is: fn(ReadSide) -> bool| sides.map(|side| u8::from(is(side)));
+        assert_eq!(those(ReadSide::wants_bytes), [0, 0, 1, 0, 0, 0]);
+        assert_eq!(those(ReadSide::is_paused), [0, 1, 0, 1, 0, 1]);
+        assert_eq!(those(ReadSide::has_ended), [0, 0, 0, 0, 1, 1]);
     }
 
     #[test]
-    fn every_cell_of_the_write_side() {
+    fn what_is_asked_of_a_write_side() {
         use WriteSide::{Finished, Finishing, Lent, Open};
-        walk(
-            [
-                |side: WriteSide| side.finish(false),
-                |side: WriteSide| side.finish(true),
-                WriteSide::sent_all,
-                WriteSide::lend,
-                WriteSide::give_back,
-            ],
-            &[
-                (Open, [Finished, Finishing, Open, Lent, Open]),
-                (Lent, [Lent, Lent, Lent, Lent, Open]),
-                (
-                    Finishing,
-                    [Finishing, Finishing, Finished, Finishing, Finishing],
-                ),
-                (Finished, [Finished, Finished, Finished, Finished, Finished]),
-            ],
-        );
         let answers = [Open, Lent, Finishing, Finished].map(WriteSide::eof_asked);
         assert_eq!(answers, [false, false, true, true]);
     }

@@ -1,7 +1,7 @@
 //! The pure floor: what a connection remembers and decides, without the connection.
 //!
-//! Owns: the buffers, the water marks, the states of a stream's two halves and of its life, and
-//! the queue of timers, and the race of connects. Why: decisions that see no socket, no clock and no user code can be
+//! Owns: the buffers, the water marks, the states of a transport and of a server with the tables that
+//! they follow, the queue of timers, and the race of connects. Why: decisions that see no socket, no clock and no user code can be
 //! tested by walking their tables, and the floors above keep only the effects. Invariants: no
 //! socket, clock, `Rc`, `RefCell` or log in here; time comes in as a parameter; nothing here
 //! runs user code. asyncio's counterpart: the flags and byte arrays scattered over
@@ -11,6 +11,8 @@ pub(crate) mod byte_queue;
 pub(crate) mod happy_eyeballs;
 pub(crate) mod lifecycle;
 pub(crate) mod read_buffer;
+pub(crate) mod server_life;
+pub(crate) mod table;
 pub(crate) mod timer_queue;
 pub(crate) mod water_marks;
 pub(crate) mod write_buffer;

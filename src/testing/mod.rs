@@ -16,6 +16,7 @@
 //! | a peer for a plain unit test | [`stream_pair`] |
 //! | a bad day on real sockets | [`chaotic_loop`], [`Chaos`] |
 //! | numbers from the seed | [`Random`] |
+//! | the states of transports and servers | [`state_machines`], [`StateMachine`] |
 
 mod chaos;
 mod chaos_driver;
@@ -39,6 +40,7 @@ mod seeds;
 mod simulation;
 mod socket;
 mod stream_pair;
+mod states;
 mod tally;
 mod traffic;
 mod wire;
@@ -54,4 +56,6 @@ pub use self::random::Random;
 pub use self::seeds::explore;
 pub use self::simulation::Simulation;
 pub use self::stream_pair::{StreamPair, stream_pair};
+pub use self::states::state_machines;
 pub use self::tally::Tally;
+pub use crate::sansio::table::{Next, StateMachine};

@@ -35,6 +35,7 @@ pub use self::details::{TlsDetails, TlsSession};
 pub use self::error::TlsError;
 pub(crate) use self::options::{ClientOptions, Prepared, ServerOptions, ServerSide};
 pub use self::options::{Ssl, TlsContext};
+pub(crate) use self::phase::machine;
 pub(crate) use self::stack::{stack, stack_on};
 pub use self::start::StartTls;
 pub(crate) use self::start::{Upgrade, begin, check_open, upgrade_setters};

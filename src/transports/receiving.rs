@@ -10,7 +10,6 @@ use std::io;
 use std::num::NonZeroU32;
 
 use crate::event_loop::spares::LARGE;
-use crate::sansio::lifecycle::ReadSide;
 use crate::sys::{Readiness, Stream};
 use crate::transports::core::Core;
 
@@ -25,7 +24,7 @@ pub(crate) enum Received {
 impl Core {
     /// Another protocol is to begin: as before `connection_made`.
     pub(super) fn wait_to_read(&self) {
-        self.read.set(ReadSide::Waiting);
+        self.read.set(self.read.get().hand_on());
     }
 
     pub(crate) fn begin_reading(&self) {
@@ -176,7 +175,7 @@ impl Core {
 
     /// Whether the end of what the peer sends was seen.
     pub(crate) fn has_ended(&self) -> bool {
-        matches!(self.read.get(), ReadSide::Ended { .. })
+        self.read.get().has_ended()
     }
 
     /// After that end nothing is read any more, and reading would only say "end" again: a reset

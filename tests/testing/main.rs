@@ -5,7 +5,9 @@ mod common;
 
 mod chaos;
 mod pair;
+mod models;
 mod seeds;
+mod states;
 #[cfg(feature = "tls")]
 mod storms;
 #[cfg_attr(
