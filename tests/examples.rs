@@ -678,3 +678,65 @@ fn our_futures_run_under_select_and_join_and_futures_unordered() {
                     FuturesUnordered: 10 ms\nFuturesUnordered: 20 ms\nFuturesUnordered: 30 ms\n";
     assert_eq!(Program::example("select_join", &[]).wait(), good(expected));
 }
+
+// ---------------------------------------------------------------- everything at once
+
+#[cfg(all(feature = "cli", feature = "tls"))]
+#[test]
+fn a_soak_of_two_seconds_finds_nothing() {
+    let ended = Program::example("soak", &["--seconds", "2", "--seed", "7"]).wait();
+    assert_eq!(
+        (ended.code, &*ended.stderr),
+        (Some(0), ""),
+        "{}",
+        ended.stdout
+    );
+    let last = ended.stdout.lines().last().unwrap_or_default();
+    let ending = " faults, 0 mismatches, 0 hangs, 0 leaked descriptors";
+    assert!(
+        last.starts_with("soak: ") && last.ends_with(ending),
+        "{last}"
+    );
+    let row = |row: &&str| row.starts_with("| connections") || row.starts_with("| fault");
+    let rows: Vec<&str> = ended.stdout.lines().filter(row).collect();
+    assert_eq!(rows.len(), 11, "{}", ended.stdout);
+    for row in rows {
+        assert!(!row.ends_with("| 0 |"), "{row}");
+    }
+    assert!(!ended.stdout.contains("unexpected"), "{}", ended.stdout);
+}
+
+#[cfg(all(feature = "cli", feature = "tls"))]
+#[test]
+fn a_soak_refuses_arguments_that_make_no_sense() {
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "--seconds is missing"),
+        (&["--seconds", "1"], "--seed is missing"),
+        (&["--seconds"], "--seconds needs a number"),
+        (
+            &["--seconds", "0", "--seed", "1"],
+            "--seconds is between 1 and 604800",
+        ),
+        (
+            &["--seconds", "-1", "--seed", "1"],
+            "--seconds is a number, and not \"-1\"",
+        ),
+        (
+            &["--seconds", "1", "--seed", "x"],
+            "--seed is a number, and not \"x\"",
+        ),
+        (&["--seed", "1", "--seed", "2"], "--seed is there twice"),
+        (&["--hours", "1"], "\"--hours\" is no option"),
+    ];
+    for (args, message) in cases {
+        let ended = Program::example("soak", args).wait();
+        let usage = "usage: soak --seconds N --seed S";
+        assert_eq!(ended.code, Some(2), "{args:?}");
+        assert_eq!(
+            ended.stderr,
+            format!("soak: {message}\n{usage}\n"),
+            "{args:?}"
+        );
+        assert_eq!(ended.stdout, "", "{args:?}");
+    }
+}

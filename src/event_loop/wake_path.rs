@@ -122,7 +122,7 @@ fn in_every_order(_: Option<usize>, story: impl Fn() + Send + Sync + 'static) {
 
 /// Miri is slow, and looks at something else.
 #[cfg(not(loom))]
-const TIMES: usize = if cfg!(miri) { 20 } else { 2000 };
+const TIMES: usize = if cfg!(miri) { 3 } else { 2000 };
 
 /// Each of `threads` says what it has to say, then wakes the task, `times` over. The task sees
 /// everything: nothing that is said without order is lost, since the wake behind it is not.

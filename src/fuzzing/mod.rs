@@ -69,7 +69,7 @@ mod tests {
         }
     }
 
-    const ROUNDS: usize = if cfg!(miri) { 20 } else { 300 };
+    const ROUNDS: usize = if cfg!(miri) { 8 } else { 300 };
 
     #[test]
     fn the_loop_keeps_its_promises_whatever_the_world_does() {

@@ -20,7 +20,7 @@ pub(crate) mod write_buffer;
 /// How often a test does something: Miri interprets, which is some hundred times slower.
 #[cfg(test)]
 const fn times(n: usize) -> usize {
-    if cfg!(miri) { n.div_ceil(100) } else { n }
+    if cfg!(miri) { n.div_ceil(500) } else { n }
 }
 
 /// Seeded randomness for the tests of this floor: the same seed walks the same path for ever.

@@ -1,0 +1,132 @@
+//! One server and everything that can happen to it, at once and for as long as you like.
+//!
+//! ```text
+//! cargo run --release --all-features --example soak -- --seconds 60 --seed 1
+//! ```
+//!
+//! Clients echo, with TLS and without, end one half, reset, read slowly, begin handshakes and say
+//! nothing, or garbage, or break off; meanwhile the process runs out of descriptors again and again,
+//! and gets signals. Every byte that comes back is compared. In the end there is a table, and a last
+//! line; the exit code is 1 if a byte was wrong, something has hung, or a descriptor is left, and 2
+//! if the arguments make no sense. A fault counts only when one side has seen its effect.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
+
+mod arguments;
+mod clients;
+mod faults;
+mod random;
+mod server;
+mod tally;
+
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use evloop::{Task, TlsClientContext, get_running_loop, sleep};
+
+use crate::arguments::{Arguments, USAGE};
+use crate::clients::{CROWD, World};
+use crate::random::Random;
+use crate::server::{Server, certs};
+use crate::tally::{Tally, Usage};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            eprintln!("soak: {message}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match soak(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("soak: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs it and tells how it was. Whether everything was as it should be.
+fn soak(arguments: &Arguments) -> io::Result<bool> {
+    faults::limit_descriptors()?;
+    let tally = Arc::new(Tally::default());
+    let server = Server::start(&tally)?;
+    let (before, after) = evloop::run(attack(arguments, &tally, server.ports))??;
+    server.stop()?;
+    print!("{}", tally.table(&before, &after));
+    for (what, times) in &*tally.surprises.lock().expect("nobody panics with it") {
+        println!("unexpected, {times} times: {what}");
+    }
+    let leaked = after.descriptors.saturating_sub(before.descriptors);
+    let (mismatches, hangs) = (tally.mismatches.get(), tally.hangs.get());
+    println!(
+        "soak: {} connections, {} faults, {mismatches} mismatches, {hangs} hangs, {leaked} leaked descriptors",
+        tally.connections(),
+        tally.all_faults(),
+    );
+    Ok(mismatches + hangs + leaked == 0)
+}
+
+/// Everything at once, until the time is over. What the process had before, and has afterwards.
+async fn attack(
+    arguments: &Arguments,
+    tally: &Arc<Tally>,
+    ports: [u16; 2],
+) -> io::Result<(Usage, Usage)> {
+    let world = Rc::new(World {
+        tally: Arc::clone(tally),
+        ports,
+        context: TlsClientContext::builder()
+            .root_file(certs("ca.pem"))
+            .build()?,
+        end: Instant::now() + arguments.duration,
+    });
+    let before = Usage::now();
+    let mut streams = 0;
+    let mut random = || {
+        streams += 1;
+        Random::seeded(arguments.seed, streams)
+    };
+    let mut tasks = Vec::new();
+    for (kind, crowd) in CROWD {
+        for _ in 0..crowd {
+            tasks.push(spawn(clients::run(Rc::clone(&world), kind, random()))?);
+        }
+    }
+    let troubles = [
+        spawn(faults::starve(Rc::clone(&world), random()))?,
+        spawn(faults::signal(Rc::clone(&world), random()))?,
+    ];
+    for task in tasks {
+        task.await.map_err(io::Error::other)?;
+    }
+    for trouble in troubles {
+        trouble.await.map_err(io::Error::other)??;
+    }
+    let after = rest(&before).await?;
+    Ok((before, after))
+}
+
+fn spawn<F: Future + 'static>(future: F) -> io::Result<Task<F::Output>> {
+    Ok(get_running_loop()?.create_task(future))
+}
+
+/// What the process has when the last connections of the server have ended.
+async fn rest(before: &Usage) -> io::Result<Usage> {
+    let began = Instant::now();
+    loop {
+        let now = Usage::now();
+        if now.descriptors <= before.descriptors || began.elapsed() > PATIENCE {
+            return Ok(now);
+        }
+        sleep(Duration::from_millis(10)).await?;
+    }
+}
+
+/// For connections that end by themselves.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,147 @@
+//! What is counted, on both sides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use evloop::Address;
+
+/// Shared by the server's thread and the clients'.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) plain: Count,
+    pub(crate) encrypted: Count,
+    /// Questions that were answered.
+    pub(crate) operations: Count,
+    /// Bytes that were compared.
+    pub(crate) bytes: Count,
+    pub(crate) mismatches: Count,
+    pub(crate) hangs: Count,
+    faults: [Count; FAULTS.len()],
+    /// Clients that are going to be slow, by their addresses.
+    slow: Mutex<BTreeSet<String>>,
+    /// What nobody has asked for, and how often.
+    pub(crate) surprises: Mutex<BTreeMap<String, u64>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What was done to the connections. Each counts only when one side has seen its effect.
+#[derive(Clone, Copy)]
+pub(crate) enum Fault {
+    HalfClose,
+    Reset,
+    SlowReader,
+    ReadGivenUp,
+    SilentHandshake,
+    Garbage,
+    CutOff,
+    NoDescriptor,
+    Signal,
+}
+
+/// Their names, and who has seen what.
+const FAULTS: [(&str, &str); 9] = [
+    ("half-close", "the client, by the answer behind its own end"),
+    ("reset", "the server, by an error"),
+    ("slow reader", "the server, by a drain that had to wait"),
+    ("read given up", "the client, by the end of its time"),
+    ("silent handshake", "the client, by the server's patience"),
+    ("garbage for a handshake", "the client, by the refusal"),
+    ("TLS cut off", "the server, by the missing goodbye"),
+    ("no descriptor", "whoever was refused one"),
+    ("signal", "the server's loop, by its handler"),
+];
+
+impl Tally {
+    pub(crate) fn fault(&self, fault: Fault) {
+        self.faults[fault as usize].add(1);
+    }
+
+    pub(crate) fn seen(&self, fault: Fault) -> u64 {
+        self.faults[fault as usize].get()
+    }
+
+    /// The client of this address is going to be slow.
+    pub(crate) fn will_be_slow(&self, client: &Address) {
+        let mut slow = self.slow.lock().expect("nobody panics with it");
+        slow.insert(client.to_string());
+    }
+
+    /// The server had to wait for this client: that counts once, if the client was to be slow.
+    pub(crate) fn had_to_wait_for(&self, client: Option<&Address>) {
+        let mut slow = self.slow.lock().expect("nobody panics with it");
+        if client.is_some_and(|client| slow.remove(&client.to_string())) {
+            self.fault(Fault::SlowReader);
+        }
+    }
+
+    pub(crate) fn surprise(&self, what: String) {
+        let mut surprises = self.surprises.lock().expect("nobody panics with it");
+        *surprises.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.plain.get() + self.encrypted.get()
+    }
+
+    pub(crate) fn all_faults(&self) -> u64 {
+        self.faults.iter().map(Count::get).sum()
+    }
+
+    /// The table, in Markdown.
+    pub(crate) fn table(&self, before: &Usage, after: &Usage) -> String {
+        let mut rows = vec![
+            ("connections, plain".to_owned(), self.plain.get()),
+            ("connections, TLS".to_owned(), self.encrypted.get()),
+            ("operations".to_owned(), self.operations.get()),
+            ("bytes verified".to_owned(), self.bytes.get()),
+        ];
+        for ((name, seen_by), count) in FAULTS.iter().zip(&self.faults) {
+            rows.push((format!("fault: {name}, seen by {seen_by}"), count.get()));
+        }
+        rows.extend([
+            ("descriptors before".to_owned(), before.descriptors),
+            ("descriptors after".to_owned(), after.descriptors),
+            ("memory before, KiB".to_owned(), before.memory),
+            ("memory after, KiB".to_owned(), after.memory),
+        ]);
+        let rows = rows.iter().map(|(name, n)| format!("| {name} | {n} |\n"));
+        format!(
+            "| what | how many |\n|---|---|\n{}",
+            rows.collect::<String>()
+        )
+    }
+}
+
+/// What the process has.
+pub(crate) struct Usage {
+    pub(crate) descriptors: u64,
+    /// Resident, in KiB; 0 where the system does not say.
+    memory: u64,
+}
+
+impl Usage {
+    pub(crate) fn now() -> Self {
+        let descriptors = fs::read_dir("/dev/fd").map_or(0, Iterator::count);
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let memory = memory.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        Self {
+            descriptors: descriptors as u64,
+            memory: memory.unwrap_or(0),
+        }
+    }
+}
