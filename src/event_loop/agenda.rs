@@ -104,7 +104,7 @@ impl Agenda {
 
     /// Whether the source is to be visited.
     pub(crate) fn is_to_be_visited(&self, id: SourceId) -> bool {
-        self.visits.with(|visits| visits.members.contains(&id))
+        self.visits.with(|visits| visits.members.contains_key(&id))
     }
 
     pub(super) fn has_visits(&self) -> bool {

@@ -4,8 +4,8 @@
 mod common;
 
 mod chaos;
-mod pair;
 mod models;
+mod pair;
 mod seeds;
 mod states;
 #[cfg(feature = "tls")]
