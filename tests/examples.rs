@@ -699,7 +699,7 @@ fn a_soak_of_two_seconds_finds_nothing() {
     );
     let row = |row: &&str| row.starts_with("| connections") || row.starts_with("| fault");
     let rows: Vec<&str> = ended.stdout.lines().filter(row).collect();
-    assert_eq!(rows.len(), 11, "{}", ended.stdout);
+    assert_eq!(rows.len(), 12, "{}", ended.stdout);
     for row in rows {
         assert!(!row.ends_with("| 0 |"), "{row}");
     }

@@ -8,7 +8,8 @@
 //! nothing, or garbage, or break off; meanwhile the process runs out of descriptors again and again,
 //! and gets signals. Every byte that comes back is compared. In the end there is a table, and a last
 //! line; the exit code is 1 if a byte was wrong, something has hung, or a descriptor is left, and 2
-//! if the arguments make no sense. A fault counts only when one side has seen its effect.
+//! if the arguments make no sense. On a thread beside it, simulated hosts do the same in storms that
+//! loopback does not have. A fault counts only when one side has seen its effect.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 
 mod arguments;
@@ -16,6 +17,7 @@ mod clients;
 mod faults;
 mod random;
 mod server;
+mod simulated;
 mod tally;
 
 use std::future::Future;
@@ -23,6 +25,7 @@ use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use evloop::{Task, TlsClientContext, get_running_loop, sleep};
@@ -56,8 +59,14 @@ fn soak(arguments: &Arguments) -> io::Result<bool> {
     faults::limit_descriptors()?;
     let tally = Arc::new(Tally::default());
     let server = Server::start(&tally)?;
-    let (before, after) = evloop::run(attack(arguments, &tally, server.ports))??;
+    let end = Instant::now() + arguments.duration;
+    let (seed, shared) = (arguments.seed, Arc::clone(&tally));
+    let storms = thread::spawn(move || simulated::run(seed, end, &shared));
+    let (before, after) = evloop::run(attack(arguments.seed, end, &tally, server.ports))??;
     server.stop()?;
+    if storms.join().is_err() {
+        return Err(io::Error::other("a storm has panicked"));
+    }
     print!("{}", tally.table(&before, &after));
     for (what, times) in &*tally.surprises.lock().expect("nobody panics with it") {
         println!("unexpected, {times} times: {what}");
@@ -74,7 +83,8 @@ fn soak(arguments: &Arguments) -> io::Result<bool> {
 
 /// Everything at once, until the time is over. What the process had before, and has afterwards.
 async fn attack(
-    arguments: &Arguments,
+    seed: u64,
+    end: Instant,
     tally: &Arc<Tally>,
     ports: [u16; 2],
 ) -> io::Result<(Usage, Usage)> {
@@ -84,13 +94,13 @@ async fn attack(
         context: TlsClientContext::builder()
             .root_file(certs("ca.pem"))
             .build()?,
-        end: Instant::now() + arguments.duration,
+        end,
     });
     let before = Usage::now();
     let mut streams = 0;
     let mut random = || {
         streams += 1;
-        Random::seeded(arguments.seed, streams)
+        Random::seeded(seed, streams)
     };
     let mut tasks = Vec::new();
     for (kind, crowd) in CROWD {

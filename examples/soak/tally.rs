@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use evloop::Address;
+use evloop::testing::Tally as Simulated;
 
 /// Shared by the server's thread and the clients'.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Tally {
     pub(crate) bytes: Count,
     pub(crate) mismatches: Count,
     pub(crate) hangs: Count,
+    /// What the simulated worlds have seen.
+    simulated: Mutex<Simulated>,
     faults: [Count; FAULTS.len()],
     /// Clients that are going to be slow, by their addresses.
     slow: Mutex<BTreeSet<String>>,
@@ -94,11 +97,19 @@ impl Tally {
     }
 
     pub(crate) fn connections(&self) -> u64 {
-        self.plain.get() + self.encrypted.get()
+        self.plain.get() + self.encrypted.get() + self.simulated().connections
     }
 
     pub(crate) fn all_faults(&self) -> u64 {
-        self.faults.iter().map(Count::get).sum()
+        self.faults.iter().map(Count::get).sum::<u64>() + self.simulated().faults()
+    }
+
+    pub(crate) fn add_simulated(&self, storm: Simulated) {
+        *self.simulated.lock().expect("nobody panics with it") += storm;
+    }
+
+    fn simulated(&self) -> Simulated {
+        *self.simulated.lock().expect("nobody panics with it")
     }
 
     /// The table, in Markdown.
@@ -106,11 +117,30 @@ impl Tally {
         let mut rows = vec![
             ("connections, plain".to_owned(), self.plain.get()),
             ("connections, TLS".to_owned(), self.encrypted.get()),
+            (
+                "connections, simulated".to_owned(),
+                self.simulated().connections,
+            ),
             ("operations".to_owned(), self.operations.get()),
             ("bytes verified".to_owned(), self.bytes.get()),
         ];
         for ((name, seen_by), count) in FAULTS.iter().zip(&self.faults) {
             rows.push((format!("fault: {name}, seen by {seen_by}"), count.get()));
+        }
+        let simulated = self.simulated();
+        for (name, count) in [
+            ("short read", simulated.short_reads),
+            ("short write", simulated.short_writes),
+            ("event without a reason", simulated.spurious_events),
+            ("reset", simulated.resets),
+            ("end that nobody sent", simulated.early_ends),
+            ("refusal", simulated.refusals),
+            ("silence", simulated.timeouts),
+            ("packet held by a partition", simulated.held_packets),
+            ("accept that failed", simulated.accept_failures),
+            ("clock that jumped", simulated.clock_jumps),
+        ] {
+            rows.push((format!("simulated fault: {name}"), count));
         }
         rows.extend([
             ("descriptors before".to_owned(), before.descriptors),

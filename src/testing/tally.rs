@@ -4,6 +4,8 @@
 //! counted where one side learns of it. Invariants: a fault counts when its effect was observed.
 //! asyncio's counterpart: none.
 
+use std::ops::AddAssign;
+
 /// What has happened in a [`Simulation`](crate::testing::Simulation). A fault is counted when one
 /// side has observed its effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,25 @@ pub struct Tally {
     pub lookup_failures: u64,
     /// Clocks that have jumped.
     pub clock_jumps: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.bytes += other.bytes;
+        self.events += other.events;
+        self.short_reads += other.short_reads;
+        self.short_writes += other.short_writes;
+        self.spurious_events += other.spurious_events;
+        self.resets += other.resets;
+        self.early_ends += other.early_ends;
+        self.refusals += other.refusals;
+        self.timeouts += other.timeouts;
+        self.held_packets += other.held_packets;
+        self.accept_failures += other.accept_failures;
+        self.lookup_failures += other.lookup_failures;
+        self.clock_jumps += other.clock_jumps;
+    }
 }
 
 impl Tally {
