@@ -16,9 +16,10 @@ use evloop::{
 };
 use futures::channel::oneshot;
 
-use crate::cast::{Role, Streams};
+use crate::cast::{End, Role, Streams};
 use crate::common::folder::Folder;
 use crate::common::trace::Trace;
+use crate::common::within;
 use crate::worlds::{Link, Weather, World};
 
 /// Where a behaviour takes place.
@@ -62,6 +63,25 @@ impl Default for Terms {
             max_write_buffer: usize::MAX,
         }
     }
+}
+
+/// Awaits a server's builder with its keyword arguments, which each kind of builder has for its own.
+macro_rules! on_terms {
+    ($builder:expr, $terms:expr, $context:expr) => {{
+        let mut builder = $builder
+            .ssl($context)
+            .start_serving($terms.start_serving)
+            .backlog($terms.backlog)
+            .max_connections($terms.max_connections)
+            .max_write_buffer($terms.max_write_buffer);
+        if let Some(timeout) = $terms.idle_timeout {
+            builder = builder.idle_timeout(timeout);
+        }
+        if let Some(timeout) = $terms.write_timeout {
+            builder = builder.write_timeout(timeout);
+        }
+        builder.await?
+    }};
 }
 
 /// A server, and where it is.
@@ -175,7 +195,7 @@ impl Net {
     }
 
     /// A connection of streams.
-    pub(crate) async fn streams(&self) -> (crate::cast::End, crate::cast::End) {
+    pub(crate) async fn streams(&self) -> (End, End) {
         self.link(Streams::default(), Streams::default()).await
     }
 
@@ -207,36 +227,10 @@ impl Net {
     ) -> io::Result<Served> {
         let context = self.0.place.tls.as_ref().map(|(_, server)| server.clone());
         let server = match address {
-            Address::Unix(path) => {
-                let mut builder = create_unix_server(factory, path)
-                    .ssl(context)
-                    .start_serving(terms.start_serving)
-                    .backlog(terms.backlog)
-                    .max_connections(terms.max_connections)
-                    .max_write_buffer(terms.max_write_buffer);
-                if let Some(timeout) = terms.idle_timeout {
-                    builder = builder.idle_timeout(timeout);
-                }
-                if let Some(timeout) = terms.write_timeout {
-                    builder = builder.write_timeout(timeout);
-                }
-                builder.await?
-            }
+            Address::Unix(path) => on_terms!(create_unix_server(factory, path), terms, context),
             _ => {
                 let inet = address.as_inet().expect("an internet address");
-                let mut builder = create_server(factory, inet)
-                    .ssl(context)
-                    .start_serving(terms.start_serving)
-                    .backlog(terms.backlog)
-                    .max_connections(terms.max_connections)
-                    .max_write_buffer(terms.max_write_buffer);
-                if let Some(timeout) = terms.idle_timeout {
-                    builder = builder.idle_timeout(timeout);
-                }
-                if let Some(timeout) = terms.write_timeout {
-                    builder = builder.write_timeout(timeout);
-                }
-                builder.await?
+                on_terms!(create_server(factory, inet), terms, context)
             }
         };
         let address = server.sockets().remove(0);
@@ -317,9 +311,7 @@ fn once<P: 'static>(factory: Box<dyn FnOnce() -> P>) -> impl FnMut() -> P {
 }
 
 async fn received<T>(end: oneshot::Receiver<T>) -> T {
-    crate::common::within("the other side", end)
-        .await
-        .expect("a connection")
+    within("the other side", end).await.expect("a connection")
 }
 
 /// What came of something, in a word or two.

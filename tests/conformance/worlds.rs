@@ -52,12 +52,6 @@ impl World {
     }
 }
 
-impl Link {
-    pub(crate) fn is_tls(self) -> bool {
-        matches!(self, Self::Tls13 | Self::Tls12)
-    }
-}
-
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.link {
@@ -207,6 +201,7 @@ fn server_context(version: &'static SupportedProtocolVersion) -> TlsServerContex
 struct Named(World, bool);
 
 impl Drop for Named {
+    #[expect(clippy::print_stderr, reason = "it speaks to whoever runs the test")]
     fn drop(&mut self) {
         if thread::panicking() {
             let Self(world, accepting) = self;
