@@ -29,10 +29,10 @@ pub(super) struct ChaosDriver {
 }
 
 impl ChaosDriver {
-    pub(super) fn new(real: MioDriver, chaos: Chaos, seed: u64) -> Self {
+    pub(super) fn new(real: MioDriver, chaos: &Chaos, seed: u64) -> Self {
         Self {
             real,
-            mischief: Rc::new(Shared::new(Mischief::new(chaos, seed))),
+            mischief: Rc::new(Shared::new(Mischief::new(chaos.of_seed(seed), seed))),
             found: Vec::new(),
         }
     }

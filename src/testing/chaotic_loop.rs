@@ -64,7 +64,7 @@ impl Chaos {
     /// give.
     pub fn event_loop(&self, seed: u64) -> io::Result<EventLoop> {
         self.check()?;
-        let driver = ChaosDriver::new(MioDriver::new()?, self.clone(), seed);
+        let driver = ChaosDriver::new(MioDriver::new()?, self, seed);
         Ok(EventLoop::with_driver(Box::new(driver)))
     }
 

@@ -36,11 +36,7 @@ pub(super) enum Plan {
 }
 
 impl Mischief {
-    pub(super) fn new(mut chaos: Chaos, seed: u64) -> Self {
-        if seed % 2 == 0 {
-            // Whoever is told what is not so may find what somebody else has forgotten to tell.
-            chaos = chaos.spurious_events(0.0);
-        }
+    pub(super) fn new(chaos: Chaos, seed: u64) -> Self {
         Self {
             chaos,
             seed,
@@ -101,11 +97,13 @@ impl Mischief {
         let (due, later) = withheld.partition(|(poll, _)| *poll <= self.polls);
         self.withheld = later;
         let due: Vec<(u64, Event)> = due;
-        events.extend(due.into_iter().map(|(_, event)| event));
+        for (_, event) in due {
+            join(event, first, events);
+        }
         for event in found {
             match self.random.chance(self.chaos.delays) {
                 true => self.announce(event),
-                false => events.push(event),
+                false => join(event, first, events),
             }
         }
         self.random.shuffle(&mut events[first..]);
@@ -192,6 +190,22 @@ impl Drop for Luck {
             mischief.forget(self.id);
         });
     }
+}
+
+/// Appends an event. A poll tells of a source once, from its `first` event on.
+fn join(event: Event, first: usize, events: &mut Vec<Event>) {
+    if let Event::Ready(id, readiness) = event {
+        for earlier in &mut events[first..] {
+            match earlier {
+                Event::Ready(of, said) if *of == id => {
+                    *said = *said | readiness;
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+    events.push(event);
 }
 
 /// A part of so many bytes: a few as often as many, and seldom more than a packet or two.
@@ -291,6 +305,24 @@ mod tests {
         luck.announce(Readiness::READ);
         drop(luck);
         assert_eq!(lies(&shared), []);
+    }
+
+    #[test]
+    fn a_poll_tells_of_a_source_once_with_all_that_there_is() {
+        let mut mischief = mischief(quiet().delays(0.0).longest_delay(1));
+        let (read, write) = (Readiness::READ, Readiness::WRITE);
+        mischief.announce(Event::Ready(SOURCE, write));
+        mischief.plan(None);
+        let mut events = vec![Event::Ready(SOURCE, write)];
+        let found = [
+            Event::Signal(1),
+            Event::Ready(SOURCE, read),
+            Event::Signal(1),
+        ];
+        mischief.tell(found.into_iter(), &mut events);
+        assert_eq!(events.len(), 4, "{events:?}");
+        assert_eq!(events[0], Event::Ready(SOURCE, write));
+        assert!(events[1..].contains(&Event::Ready(SOURCE, read | write)));
     }
 
     #[test]
