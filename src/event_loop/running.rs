@@ -153,9 +153,9 @@ pub(crate) fn poll_leaf<T>(
 /// no budget left. To be called within a step.
 pub(crate) fn ask(f: impl FnOnce()) -> Vec<String> {
     ANSWERS.with(|answers| answers.with(|answers| *answers = Some(Vec::new())));
-    let budget = BUDGET.replace(0);
+    let budget = BUDGET.with(|budget| budget.replace(0));
     f();
-    BUDGET.set(budget);
+    BUDGET.with(|current| current.set(budget));
     ANSWERS
         .with(|answers| answers.with(Option::take))
         .unwrap_or_default()
