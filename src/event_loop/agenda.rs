@@ -180,7 +180,16 @@ impl Agenda {
 
     /// A stream has put so many bytes aside.
     pub(crate) fn take_in(&self, bytes: usize) {
-        self.taken_in.set(self.taken_in.get() + bytes);
+        self.taken_in.set(self.taken_in.get().saturating_add(bytes));
+    }
+
+    /// Something has taken as long as a turn of taking in.
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(dead_code, reason = "only a handshake takes long")
+    )]
+    pub(crate) fn take_in_no_more(&self) {
+        self.taken_in.set(usize::MAX);
     }
 
     /// What the running step was told of, if it is a receive.

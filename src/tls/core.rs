@@ -31,6 +31,8 @@ pub(super) struct TlsCore {
     pub(super) engine: Slot<Box<Engine>>,
     /// Received below and not fed to the engine yet.
     incoming: Shared<ByteQueue>,
+    /// How much the receive that is going on may take from the system still.
+    pub(super) allowance: Cell<usize>,
     /// The transport below has seen the end.
     pub(super) eof: Cell<bool>,
     phase: Cell<Phase>,
@@ -53,6 +55,7 @@ impl TlsCore {
             lower,
             engine: Slot::new(Some(Box::new(engine))),
             incoming: Shared::default(),
+            allowance: Cell::new(0),
             eof: Cell::new(false),
             phase: Cell::new(Phase::Handshaking),
             encrypted: Cell::new(0),
@@ -159,8 +162,9 @@ impl TlsCore {
 
     /// Goes on with the handshake. True when it is done.
     pub(super) fn shake_hands(&self) -> Result<bool, TlsError> {
-        // It takes as long as much reading does, so a crowd that comes at once is spread over turns.
-        self.lower.agenda().take_in(STEP_OF_HANDSHAKE);
+        // It takes as long as a turn of reading, so a crowd that comes at once is spread over turns,
+        // and whoever waits to answer comes in between.
+        self.lower.agenda().take_in_no_more();
         let outcome = self.feed();
         if outcome.is_err() || !self.may_wait() {
             // Also the alert, if it failed.
@@ -254,6 +258,15 @@ impl TlsCore {
     /// What comes while we are closing is thrown away, but for the end: whether that has come.
     pub(super) fn throw_away(&self) -> bool {
         let mut storage = self.lower.agenda().spares().take(RECORDS);
+        // What was decrypted already would stop the feeding.
+        while self
+            .engine
+            .lend(|engine| engine.read(&mut storage))
+            .unwrap_or(0)
+            > 0
+        {
+            storage.clear();
+        }
         let over = loop {
             match self.feed() {
                 Ok(true) => {}
@@ -330,11 +343,8 @@ impl TlsCore {
     }
 }
 
-/// How many received bytes a step of a handshake stands for, by the time that it takes: as many as a
-/// turn takes in, so whoever waits to answer comes in between.
-const STEP_OF_HANDSHAKE: usize = 256 * 1024;
 /// How much is encrypted before the system is asked to take it, in bytes: a record of the largest
 /// size. It is in the fastest cache still when it is sent, which is worth more than fewer calls.
 pub(super) const AT_ONCE: usize = 16 * 1024;
 /// Room for the records of so much.
-const RECORDS: usize = AT_ONCE + 1024;
+pub(super) const RECORDS: usize = AT_ONCE + 1024;

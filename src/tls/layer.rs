@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::rc::Rc;
 
 use crate::sys::{Address, Credentials, Layer, Stream};
-use crate::tls::core::{AT_ONCE, TlsCore};
+use crate::tls::core::{AT_ONCE, RECORDS, TlsCore};
 use crate::tls::error::TlsError;
 use crate::tls::phase::{Phase, Step};
 use crate::transports::{PeerCredentials, Received, SockName};
@@ -22,6 +22,7 @@ impl Layer for TlsCore {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let before = storage.len();
+        self.allowance.set(storage.capacity() - before + SURPLUS);
         loop {
             self.engine.lend(|engine| engine.read(storage));
             if storage.len() == storage.capacity() || self.broken.is_some() {
@@ -46,6 +47,10 @@ impl Layer for TlsCore {
         if !self.has_incoming() && !self.lower().is_reading() {
             self.lower().resume_reading();
         }
+        if self.allowance.get() == 0 {
+            // Much has come for little. The rest waits for the next turn, as if it came then.
+            self.lower().core().visit_if_readable();
+        }
         if storage.len() > before {
             return Ok(storage.len() - before);
         }
@@ -64,7 +69,8 @@ impl Layer for TlsCore {
     }
 
     fn is_drained(&self) -> bool {
-        let more = self.has_incoming() || self.lower().core().may_receive_for();
+        let below = self.allowance.get() > 0 && self.lower().core().may_receive_for();
+        let more = self.has_incoming() || below;
         // An end is told in a receive of its own.
         !(more || self.eof.get() || self.broken.is_some() || self.has_ended())
     }
@@ -160,14 +166,23 @@ impl TlsCore {
     }
 }
 
-/// What comes from the system, as the engine wants to have it.
+/// What comes from the system, as the engine wants to have it, and no more than is allowed at a
+/// time: records need not have anything in them for whoever reads.
 struct Below<'a>(&'a TlsCore);
 
 impl Read for Below<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let lower = self.0.lower().core();
-        match lower.receive_for(buffer) {
-            Received::Bytes(size) => return Ok(size),
+        let allowance = self.0.allowance.get();
+        let size = buffer.len().min(allowance);
+        if size == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match lower.receive_for(&mut buffer[..size]) {
+            Received::Bytes(size) => {
+                self.0.allowance.set(allowance - size);
+                return Ok(size);
+            }
             // To the engine only a `close_notify` is an end.
             Received::Eof => self.0.note_eof(),
             Received::Blocked => {}
@@ -241,3 +256,7 @@ impl Stream for TlsStream {
         Some(Rc::clone(&self.0) as Rc<dyn Layer>)
     }
 }
+
+/// What one receive may take from the system beyond what it has room for, in bytes: two records, for
+/// the one that is begun and for what surrounds the others.
+const SURPLUS: usize = 2 * RECORDS;

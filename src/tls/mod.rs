@@ -15,6 +15,9 @@
 //!                                     ▼                │
 //!             TlsProtocol  ⇄  Transport (below): a Connection over a socket
 //! ```
+//!
+//! After the handshake the engine takes the records from the socket itself, when somebody above reads;
+//! what is said of the connection still goes the way of the picture.
 
 mod context;
 mod core;

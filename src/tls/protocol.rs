@@ -1,4 +1,5 @@
-//! The protocol of the transport below: it hands what comes to TLS, and tells the one above.
+//! The protocol of the transport below: it hands what comes to TLS, as long as that does not take it
+//! from the socket itself, and tells the one above of everything else.
 //!
 //! Owns: [`TlsProtocol`]. Why: to the transport below TLS is a protocol like any other, so TLS can
 //! stand on any transport, on another TLS too. Invariants: the protocol above hears of nothing

@@ -188,17 +188,13 @@ impl Connection {
 
     /// Receives and delivers, a bounded amount; or has whoever stands on this one do so.
     fn read(&self, handle: &LoopHandle) {
-        if let Some(upper) = self.core().receiver() {
-            // Once in a turn: twice as much at a time would have to be copied.
-            if self.core().wants_to_read() && !handle.agenda().is_to_be_visited(upper) {
-                handle.serve_source(upper, Readiness::READ);
-            }
-            return;
-        }
         let mut bytes = 0;
         for _ in 0..RECEIVES_PER_VISIT {
             if !self.core().wants_to_read() {
                 return;
+            }
+            if let Some(upper) = self.core().receiver() {
+                return handle.serve_source(upper, Readiness::READ);
             }
             let received = if self.core().is_layered() {
                 self.receive_from_layer(handle)
@@ -433,7 +429,16 @@ impl Source for Connection {
         }
         let event = event.unwrap_or_default();
         self.core().note_readiness(event);
-        self.read(handle);
+        match self.core().receiver() {
+            // Once in a turn: twice as much at a time would have to be copied. Its visit tells what
+            // this event would have told.
+            Some(upper) if handle.agenda().is_to_be_visited(upper) => {
+                if self.core().wants_to_read() {
+                    handle.agenda().tell(upper, Readiness::READ);
+                }
+            }
+            _ => self.read(handle),
+        }
         let is_ours = matches!(self.core().carries.get(), Carries::Nothing | Carries::Ended);
         if event.says(Readiness::ERROR) && self.core().has_ended() && is_ours {
             self.core().look_for_reset();

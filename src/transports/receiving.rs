@@ -53,7 +53,7 @@ impl Core {
     }
 
     /// No event will tell of bytes that an earlier one told of.
-    pub(super) fn visit_if_readable(&self) {
+    pub(crate) fn visit_if_readable(&self) {
         if self.wants_to_read() {
             self.handle.agenda().visit(self.id);
         }

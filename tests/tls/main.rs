@@ -24,6 +24,7 @@ mod cpython;
 mod curl;
 mod endpoints;
 mod ends;
+mod fairness;
 mod handshakes;
 mod openssl;
 mod records;
