@@ -450,9 +450,7 @@ impl Protocol for Plain {
         let here = &self.scene.sides[self.side];
         let keep = here.keeps_open.get();
         if !keep {
-            // It is closed when this has returned; whether everything is sent by then, nobody knows.
-            let closed = here.model.borrow_mut().close(true);
-            self.scene.judge(self.side, "after eof_received", closed);
+            here.model.borrow_mut().close_soon();
         }
         keep
     }

@@ -20,6 +20,8 @@ pub(crate) struct Transport {
     made: bool,
     pub(crate) ended: bool,
     aborted: bool,
+    /// `eof_received` has said so. `pause_writing` may still come before it is closed.
+    about_to_close: bool,
     /// It was lost, and nobody here had asked for it.
     broke: bool,
     write_paused: bool,
@@ -83,6 +85,7 @@ impl Transport {
             made: false,
             ended: false,
             aborted: false,
+            about_to_close: false,
             broke: false,
             write_paused: false,
             sent: 0,
@@ -125,12 +128,19 @@ impl Transport {
     }
 
     pub(crate) fn close(&mut self, unsent: bool) -> Judgement {
+        self.about_to_close = false;
         let event = if unsent { "CloseUnsent" } else { "Close" };
         self.life.step(event)
     }
 
+    /// It is closed when `eof_received` has returned.
+    pub(crate) fn close_soon(&mut self) {
+        self.about_to_close = self.life.is("Open");
+    }
+
     pub(crate) fn abort(&mut self) -> Judgement {
         self.aborted |= self.is_alive();
+        self.about_to_close = false;
         self.life.step("Lose")
     }
 
@@ -147,6 +157,10 @@ impl Transport {
             true => f(&mut self.read),
             false => Ok(()),
         }
+    }
+
+    fn is_open(&self) -> bool {
+        self.life.is("Open") && !self.about_to_close
     }
 
     /// Neither lost nor about to be, as far as is known.
@@ -169,7 +183,7 @@ impl Transport {
 
     pub(crate) fn data_received(&mut self, size: usize, peer: &Self) -> Judgement {
         complain_if(size == 0, "no bytes were received")?;
-        complain_if(!self.life.is("Open"), "bytes for one that is closing")?;
+        complain_if(!self.is_open(), "bytes for one that is closing")?;
         complain_if(!self.read.is("Flowing"), "bytes while nothing is read")?;
         complain_if(self.ended, "bytes behind the end")?;
         self.received += size;
@@ -178,12 +192,12 @@ impl Transport {
 
     /// `early`: the network has ended something by itself.
     pub(crate) fn eof_received(&mut self, peer: &Self, early: bool) -> Judgement {
-        complain_if(!self.life.is("Open"), "an end for one that is closing")?;
+        complain_if(!self.is_open(), "an end for one that is closing")?;
         complain_if(!self.read.is("Flowing"), "an end while nothing is read")?;
         complain_if(self.ended, "a second end")?;
         self.read.step("End")?;
         self.ended = true;
-        let in_order = peer.refuses() || !peer.life.is("Open");
+        let in_order = peer.refuses() || !peer.is_open();
         complain_if(!in_order && !early, "an end that nobody has made")?;
         let all = self.received >= peer.sent || peer.aborted || peer.broke || early;
         complain_if(!all, "the end came before the last bytes")
@@ -205,6 +219,10 @@ impl Transport {
 
     pub(crate) fn connection_lost(&mut self, error: bool, peer: &Self) -> Judgement {
         complain_if(!self.made, "connection_lost before connection_made")?;
+        if self.about_to_close {
+            // Whether everything was sent by then, nobody knows.
+            self.close(true)?;
+        }
         if self.is_alive() && error {
             self.break_off(peer)?;
         }
@@ -225,13 +243,16 @@ impl Transport {
     /// Nobody here has done it: so the network must have, or the other end.
     fn break_off(&mut self, peer: &Self) -> Judgement {
         self.broke = true;
-        let why = self.calm && peer.life.is("Open");
+        let why = self.calm && peer.is_open();
         complain_if(why, "a connection that nobody has broken broke")?;
         self.life.step("Lose")
     }
 
     /// Compares what it says with what it should. That it is lost may be seen here first.
     pub(crate) fn compare(&mut self, says: &Answers, peer: &Self) -> Judgement {
+        if says.is_closing && self.about_to_close {
+            self.close(true)?;
+        }
         if says.is_closing && self.life.is("Open") {
             self.break_off(peer)?;
         }
