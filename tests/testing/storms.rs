@@ -448,6 +448,32 @@ fn who_waits_for_a_descriptor_gets_one() {
     });
 }
 
+/// An accept fails for want of a descriptor, and nobody closes one: it is tried again by itself.
+#[test]
+fn an_accept_that_has_failed_is_tried_again() {
+    explore(3500..3520, |simulation| {
+        let weather = Conditions::new().accept_failures(0.9);
+        simulation.network().set_conditions(weather)?;
+        let (server_host, client) = (simulation.host("server"), simulation.host("client"));
+        let server = start_server(echo, ("10.0.0.1", 7));
+        let server = simulation.run_until_complete(&server_host, server)??;
+        let line = simulation.run_until_complete(&client, async {
+            // One that was gone when it was accepted is reset, and comes again.
+            loop {
+                if let Ok((mut reader, writer)) = open_connection(("10.0.0.1", 7)).await {
+                    writer.write(b"hello\n");
+                    if let Ok(line) = reader.readline().await {
+                        break line;
+                    }
+                }
+            }
+        })?;
+        assert_eq!(line, b"hello\n");
+        server.close();
+        until_nothing_is_open(simulation, &server_host)
+    });
+}
+
 /// Whoever writes more than the other end takes has to wait, and holds little meanwhile.
 #[test]
 fn a_slow_reader_holds_the_writer_up() {
