@@ -16,4 +16,5 @@ mod storms;
 )]
 mod support;
 mod tutorial;
+mod weather;
 mod world;
