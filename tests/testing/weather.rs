@@ -110,7 +110,13 @@ fn what_is_cut_into_pieces_arrives() {
 fn what_ends_a_connection_is_told_by_its_name() {
     use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof};
     let (minutes, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
-    let ends: [(Conditions, &[io::ErrorKind], Duration, fn(&Tally) -> u64); 6] = [
+    type End = (
+        Conditions,
+        &'static [io::ErrorKind],
+        Duration,
+        fn(&Tally) -> u64,
+    );
+    let ends: [End; 6] = [
         (
             Conditions::new().resets(1.0),
             &[ConnectionReset],
