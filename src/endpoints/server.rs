@@ -3,8 +3,8 @@
 //! Owns: [`Server`]. Why: closing a server and waiting for the last of its connections are two
 //! things. Invariants: `close` stops accepting and touches no connection; whoever waits is woken
 //! when the server is closed and its last connection is over, in whichever order; there are never
-//! more connections than its limit, and no listener sleeps over a place that is free. asyncio's
-//! counterpart: `base_events.Server`.
+//! more connections than its limit, and no listener sleeps for long over a place that is free.
+//! asyncio's counterpart: `base_events.Server`.
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use evloop::{
     ConnectionLimit, Endpoint, LoopGroup, Server, SockName, StreamReader, StreamWriter, Transport,
     create_server, reuse_port_sockets, sleep, start_server,
 };
+use futures::channel::oneshot;
 use socket2::SockRef;
 
 use crate::common::trace::Trace;
@@ -311,6 +313,46 @@ fn a_loop_that_ends_gives_its_places_back() {
         });
         assert_eq!(limit.taken(), 0);
     }
+}
+
+/// A free place is first offered where they have waited longest, and that may be a loop that hangs.
+#[test]
+fn a_loop_that_hangs_keeps_no_place_from_the_others() {
+    let limit = ConnectionLimit::new(1);
+    let (tell_address, address) = oneshot::channel();
+    let (tell_arrived, arrived) = oneshot::channel();
+    let (tell_hangs, hangs) = oneshot::channel();
+    let (release, released) = channel::<()>();
+    let of_other = limit.clone();
+    let other = thread::spawn(move || {
+        run(async move {
+            let servers = sharing(&of_other, 1).await;
+            let address = servers[0].0.sockets()[0].as_inet().unwrap();
+            tell_address.send(address).unwrap();
+            arrived.await.unwrap();
+            turns(5).await;
+            tell_hangs.send(()).unwrap();
+            assert!(released.recv().is_err(), "nothing is sent");
+        });
+    });
+    run(async move {
+        let servers = sharing(&limit, 2).await;
+        let [(one, at_one), (two, at_two)] = &servers[..] else {
+            unreachable!("there are two");
+        };
+        let first = connect(one);
+        at_one.until("made").await;
+        let _at_other = Peer::connect(within("an address", address).await.unwrap());
+        tell_arrived.send(()).unwrap();
+        within("the other loop", hangs).await.unwrap();
+        let _second = connect(two);
+        turns(5).await;
+        first.finish();
+        at_two.until("made").await;
+        assert_eq!(at_one.lines(), ["made", "eof", "lost"]);
+        drop(release);
+    });
+    other.join().unwrap();
 }
 
 /// Nobody waits at one loop while there is a place that another one would have.
