@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::event_loop::{ExceptionContext, LoopHandle, TimerHandle};
 use crate::proxy::error::ProxyError;
 use crate::proxy::header::{Extent, ProxyHeader};
-use crate::transports::{BufferedProtocol, Connection, Parts, Transport};
+use crate::transports::{BufferedProtocol, CloseReason, Connection, Parts, Transport, again};
 
 /// That connections begin with a header, and how soon it has to be there.
 #[derive(Clone, Debug)]
@@ -138,7 +138,12 @@ impl BufferedProtocol for Front {
         if let Some((transport, timer)) = self.awaited.take() {
             timer.cancel();
             let peer = transport.core().peer_name();
+            let is_idle = transport.core().reason() == Some(CloseReason::IdleTimeout);
             match exc {
+                // As good as a refusal, only that another of our limits was shorter.
+                Some(error) if is_idle && self.size > 0 => {
+                    report(&transport, again(&error).into());
+                }
                 Some(error) => log::debug!("{peer}: no PROXY header: {error}"),
                 None => log::debug!("{peer}: no PROXY header"),
             }
@@ -150,6 +155,10 @@ impl BufferedProtocol for Front {
 /// understands.
 fn refuse(transport: &Transport, error: ProxyError) {
     transport.abort();
+    report(transport, error);
+}
+
+fn report(transport: &Transport, error: ProxyError) {
     let context = ExceptionContext::new("PROXY protocol").error(error);
     let context = context.subject(transport.core().peer_name().clone());
     transport.core().handle().report_soon(context);

@@ -552,6 +552,24 @@ fn a_header_that_never_ends_has_its_time() {
 }
 
 #[test]
+fn a_header_that_is_idle_for_too_long_is_reported_and_silence_is_not() {
+    run(async {
+        let reports = reports();
+        let server = start().idle_timeout(Duration::from_millis(30));
+        let server = server.await.unwrap();
+        for begun in [&b""[..], b"PROXY TCP4 "] {
+            let (mut reader, writer, own) = dial(&server).await;
+            writer.write(begun);
+            let _ = within("the end", reader.read_to_end(100)).await;
+            let line = format!("PROXY protocol: idle for too long; {own}");
+            let expected = if begun.is_empty() { vec![] } else { vec![line] };
+            assert_eq!(reports.lines(), expected);
+        }
+        end(server).await;
+    });
+}
+
+#[test]
 fn an_end_inside_of_the_header_is_reported_and_one_before_it_is_not() {
     run(async {
         let reports = reports();
