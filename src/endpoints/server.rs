@@ -424,7 +424,10 @@ impl ServerInner {
             Connection::hand_to(handle, transport, protocol);
             return;
         };
-        match Self::prepare(handle, side, transport.core().peer_name()) {
+        let core = transport.core();
+        let client = core.real_peer();
+        let client = client.as_ref().unwrap_or_else(|| core.peer_name());
+        match Self::prepare(handle, side, client) {
             Some(prepared) => stack_on(handle, transport, prepared, protocol, place),
             None => transport.abort(),
         }

@@ -18,7 +18,7 @@ use crate::endpoints::server::Server;
 use crate::event_loop::{NoRunningLoop, loop_of};
 use crate::sys::Address;
 use crate::tasks::{TimeoutError, timeout};
-use crate::transports::{CloseReason, PeerName, Transport};
+use crate::transports::{CloseReason, RealPeer, Transport};
 
 impl Server {
     /// Ends the server in phases: nothing is accepted any more; the connections may end by
@@ -199,7 +199,7 @@ pub struct ConnectionEnd {
 }
 
 impl ConnectionEnd {
-    /// Whose connection it was, if it is known.
+    /// Whose connection it was, if it is known: its [`RealPeer`].
     pub fn peer(&self) -> Option<&Address> {
         self.peer.as_ref()
     }
@@ -274,7 +274,7 @@ impl Watch {
         for (transport, unsent) in self.open {
             if transport.core().is_lost() {
                 report.ends.push(ConnectionEnd {
-                    peer: transport.get_extra_info(PeerName),
+                    peer: transport.get_extra_info(RealPeer),
                     phase,
                     unsent: if phase == ShutdownPhase::Abort {
                         unsent

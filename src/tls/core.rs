@@ -186,7 +186,11 @@ impl TlsCore {
     /// TLS itself has failed. The peer is told, and has some time to hear it: were the connection
     /// closed with something unread, the system would reset it, and the alert be lost.
     pub(super) fn fail(&self, error: io::Error) {
-        log::debug!("{}: {error}", self.lower.core().peer_name());
+        let lower = self.lower.core();
+        match lower.real_peer() {
+            Some(client) => log::debug!("{client}: {error}"),
+            None => log::debug!("{}: {error}", lower.peer_name()),
+        }
         drop(self.failure.put(Arc::new(error)));
         self.step(Step::Fail);
         self.send_records();

@@ -1,6 +1,7 @@
 //! Headers of the PROXY protocol: what they say, however they are cut, and what is refused.
 
 use std::cell::Cell;
+use std::future::IntoFuture;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -613,6 +614,26 @@ fn a_server_that_closes_has_connections_without_a_header_among_its_own() {
         end(server).await;
         assert_eq!(reports.lines().len(), 1, "{reports:?}");
         let _ = third.receive_all_or_error();
+    });
+}
+
+#[test]
+fn a_shutdown_names_whom_the_proxy_spoke_for() {
+    run(async {
+        let server = start().await.unwrap();
+        let (mut reader, writer, _) = dial(&server).await;
+        writer.write(b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n");
+        assert_eq!(reader.readline().await.unwrap(), b"192.0.2.7:1\n");
+        let report = within("the end", server.shutdown().into_future()).await;
+        let report = report.unwrap();
+        let ends: Vec<_> = report
+            .connections()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(ends, ["192.0.2.7:1 was closed"]);
+        let client = "192.0.2.7:1".parse::<SocketAddr>().unwrap().into();
+        assert_eq!(report.connections()[0].peer(), Some(&client));
     });
 }
 
