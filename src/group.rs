@@ -477,3 +477,29 @@ fn stop(handle: &ThreadsafeHandle) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::{Loops, first_failure};
+    use crate::event_loop::EventLoop;
+    use crate::tasks::sleep;
+
+    #[test]
+    fn the_first_failure_stops_the_others_and_nothing_else_does() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let loops = Loops::from([event_loop.threadsafe()]);
+        let mut told = |reports: &[(usize, bool)]| {
+            let (report, are_over) = channel();
+            reports.iter().for_each(|it| report.send(*it).unwrap());
+            drop(report);
+            let first = first_failure(&are_over, &loops);
+            let run = event_loop.try_run_until_complete(sleep(Duration::from_millis(1)));
+            (first, run.is_err())
+        };
+        assert_eq!(told(&[(0, true), (1, true)]), (None, false));
+        assert_eq!(told(&[(1, true), (2, false), (0, false)]), (Some(2), true));
+    }
+}
