@@ -54,18 +54,18 @@ pub struct LoopGroup {
 impl LoopGroup {
     /// More workers than this are refused: it is far beyond the cores of a machine, so it is a
     /// mistake.
-    pub const MOST: usize = 1024;
+    pub const MAX_WORKERS: usize = 1024;
 
     /// A group of so many workers; 0 is one for each core that this process may use.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for more than [`MOST`](Self::MOST).
+    /// `InvalidInput` for more than [`MAX_WORKERS`](Self::MAX_WORKERS).
     pub fn new(workers: usize) -> io::Result<Self> {
-        if workers > Self::MOST {
-            let most = Self::MOST;
+        if workers > Self::MAX_WORKERS {
+            let max = Self::MAX_WORKERS;
             return Err(invalid_input(format!(
-                "{workers} workers are too many: {most} at most"
+                "{workers} workers are too many: {max} at most"
             )));
         }
         let count = match workers {
@@ -73,7 +73,7 @@ impl LoopGroup {
             asked => asked,
         };
         Ok(Self {
-            count: count.min(Self::MOST),
+            count: count.min(Self::MAX_WORKERS),
             thread_name: "evloop".to_owned(),
         })
     }

@@ -45,7 +45,7 @@ pub struct ConnectionLimit {
 }
 
 struct Shared {
-    most: usize,
+    max: usize,
     state: Mutex<State>,
 }
 
@@ -58,18 +58,18 @@ struct State {
 
 impl ConnectionLimit {
     /// So many places. A server that is given none of them is `InvalidInput` when it is awaited.
-    pub fn new(most: usize) -> Self {
+    pub fn new(max: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
-                most,
+                max,
                 state: Mutex::default(),
             }),
         }
     }
 
     /// How many places there are.
-    pub fn most(&self) -> usize {
-        self.shared.most
+    pub fn max(&self) -> usize {
+        self.shared.max
     }
 
     /// How many are taken now; one of them perhaps by a server that looks whether somebody waits.
@@ -79,9 +79,9 @@ impl ConnectionLimit {
 
     /// Takes a place. If there is none, the listener is visited when there is.
     pub(crate) fn take(&self, handle: &LoopHandle, listener: SourceId) -> bool {
-        let most = self.shared.most;
+        let max = self.shared.max;
         let mut state = self.lock();
-        let is_free = state.taken < most;
+        let is_free = state.taken < max;
         if is_free {
             state.taken += 1;
         } else if !state
@@ -139,7 +139,7 @@ impl ConnectionLimit {
 
     fn next(&self) -> Option<Waiter> {
         let mut state = self.lock();
-        if state.taken < self.shared.most {
+        if state.taken < self.shared.max {
             state.waiting.pop_front()
         } else {
             None
@@ -155,15 +155,15 @@ impl ConnectionLimit {
 
 /// A limit of its own.
 impl From<usize> for ConnectionLimit {
-    fn from(most: usize) -> Self {
-        Self::new(most)
+    fn from(max: usize) -> Self {
+        Self::new(max)
     }
 }
 
 impl fmt::Debug for ConnectionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionLimit")
-            .field("most", &self.most())
+            .field("max", &self.max())
             .field("taken", &self.taken())
             .finish_non_exhaustive()
     }

@@ -35,7 +35,7 @@ impl Terms {
     /// Refuses those under which nobody could be served.
     pub(crate) fn check(&self) -> io::Result<()> {
         let is_zero = |timeout: Option<Duration>| timeout == Some(Duration::ZERO);
-        let wrong = if self.max_connections.as_ref().map(ConnectionLimit::most) == Some(0) {
+        let wrong = if self.max_connections.as_ref().map(ConnectionLimit::max) == Some(0) {
             "max_connections must be positive"
         } else if is_zero(self.policies.idle_timeout) {
             "idle_timeout must be longer than zero"

@@ -120,9 +120,12 @@ fn a_group_can_be_run_again() {
 fn no_count_is_one_worker_for_each_core_and_a_million_is_refused() {
     let cores = thread::available_parallelism().unwrap().get();
     let count = |workers| LoopGroup::new(workers).map(|group| group.count());
-    assert_eq!(count(0).unwrap(), cores.min(LoopGroup::MOST));
-    assert_eq!(count(LoopGroup::MOST).unwrap(), LoopGroup::MOST);
-    for workers in [LoopGroup::MOST + 1, 1_000_000, usize::MAX] {
+    assert_eq!(count(0).unwrap(), cores.min(LoopGroup::MAX_WORKERS));
+    assert_eq!(
+        count(LoopGroup::MAX_WORKERS).unwrap(),
+        LoopGroup::MAX_WORKERS
+    );
+    for workers in [LoopGroup::MAX_WORKERS + 1, 1_000_000, usize::MAX] {
         let error = count(workers).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let text = format!("{workers} workers are too many: 1024 at most");

@@ -237,7 +237,7 @@ fn one_limit_may_be_that_of_several_servers() {
         };
         let first = connect(one);
         at_one.until("made").await;
-        assert_eq!((limit.taken(), limit.most()), (1, 1));
+        assert_eq!((limit.taken(), limit.max()), (1, 1));
         let second = connect(two);
         turns(5).await;
         assert_eq!(at_two.lines(), Vec::<String>::new());
