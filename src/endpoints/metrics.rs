@@ -15,8 +15,9 @@ use crate::transports::CloseReason;
 /// [`Server::metrics`](crate::Server::metrics).
 ///
 /// The numbers go on with the server, and may be read from any thread and when it is over. They are
-/// of all connections that were accepted, also where a header of the PROXY protocol or a handshake
-/// failed and no protocol was told.
+/// of all connections that were begun, also where a header of the PROXY protocol or a handshake
+/// failed and no protocol was told. One that could not be, since the protocol's factory panicked or
+/// TLS could not be had, is closed at once and reported, and is not among them.
 ///
 /// ```
 /// use evloop::{CloseReason, StreamReader, StreamWriter, open_connection, start_server};
@@ -49,7 +50,7 @@ struct Numbers {
 }
 
 impl ServerMetrics {
-    /// How many connections were accepted.
+    /// How many connections were accepted and begun.
     pub fn accepted(&self) -> u64 {
         self.numbers.accepted.load(Ordering::Relaxed)
     }

@@ -69,6 +69,21 @@ fn every_connection_is_counted_with_the_reason_of_its_end() {
 }
 
 #[test]
+fn one_that_has_no_protocol_is_reported_and_not_counted() {
+    run(async {
+        let trace = Trace::default();
+        trace.catch_reports();
+        let factory = || -> Probe { panic!("no protocol today") };
+        let server = create_server(factory, ("127.0.0.1", 0)).await.unwrap();
+        let _peer = connect(&server);
+        let report = "report: Exception in protocol factory: panicked: no protocol today";
+        trace.until(report).await;
+        let metrics = server.metrics();
+        assert_eq!((metrics.accepted(), metrics.closed()), (0, 0));
+    });
+}
+
+#[test]
 fn those_that_the_loops_end_takes_along_are_counted_and_any_thread_may_ask() {
     struct Quiet(Option<Transport>);
 
