@@ -81,7 +81,10 @@ async fn accept_for_all(worker: &Worker, listener: &TcpListener) -> io::Result<(
                 // One that has ended drops it, and so closes the connection.
                 let _ = worker.call_soon_threadsafe(move || take_over(next, socket));
             }
-            Err(error) if is_for_now(&error) => {
+            // It has left already. The next one may be there.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // Until somebody gives one back.
+            Err(error) if is_out_of_descriptors(&error) => {
                 eprintln!("cannot accept: {error}");
                 sleep(Duration::from_secs(1)).await?;
             }
@@ -91,10 +94,8 @@ async fn accept_for_all(worker: &Worker, listener: &TcpListener) -> io::Result<(
     Ok(())
 }
 
-/// Whether the next one may be accepted: this one has left, or descriptors are short.
-fn is_for_now(error: &io::Error) -> bool {
-    let is_its_own = error.kind() == io::ErrorKind::ConnectionAborted;
-    is_its_own || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Runs on the thread of the worker `index`, in its loop.

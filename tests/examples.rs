@@ -446,6 +446,29 @@ fn multi_core_echo_ends_when_the_one_who_accepts_cannot() {
     assert!(ended.stderr.contains("worker: 0"), "{ended:?}");
 }
 
+/// One that has left before it was accepted is no reason to let the others wait.
+#[test]
+#[cfg(target_os = "linux")]
+fn multi_core_echo_goes_on_at_once_after_one_that_has_left() {
+    if !require("strace", "strace") {
+        return;
+    }
+    let mut command = Command::new("strace");
+    // As a grandchild, so that the signal is the server's.
+    command
+        .args(["-D", "-f", "-o", "/dev/null", "-e"])
+        .arg("inject=accept,accept4:error=ECONNABORTED:when=1")
+        .arg(example("multi_core_echo"))
+        .args(["--hand-over", "--workers", "2", "--port", "0"]);
+    let mut server = Program::run(command);
+    let address = server.serving_on();
+    let (peer, worker) = echoed(&mut server, address);
+    // The worker 0 has lost its turn.
+    assert_eq!(worker, 1);
+    // And nothing was said of it.
+    end_of_all(server, vec![peer]);
+}
+
 #[test]
 fn multi_core_echo_refuses_a_million_workers_in_a_sentence() {
     let ended = Program::example("multi_core_echo", &["--workers", "1000000"]).wait();
