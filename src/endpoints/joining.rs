@@ -3,8 +3,8 @@
 //! Owns: [`Joining`], and the setters of it, which [`joining_setters`] writes. Why: builders of
 //! connections, on TCP or on unix sockets, differ in how a socket comes about, and in nothing before
 //! and after that. Invariants: what cannot be meant is refused before anything is connected; the
-//! protocol is made after the socket is connected. asyncio's counterpart: the arguments that `create_connection` and
-//! `create_unix_connection` share.
+//! protocol is made after the socket is connected. asyncio's counterpart: the arguments that
+//! `create_connection` and `create_unix_connection` share.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -34,10 +34,11 @@ use crate::transports::{Loan, Transport};
 /// it returns, the system has taken every byte.
 ///
 /// The system copies from the file to the socket. Where it cannot (a file that is a pipe, a
-/// transport that is no socket, as under TLS, a system other than Linux) the file is read on another thread, by
-/// [`run_in_executor`](LoopHandle::run_in_executor), and written, with 64 KiB in memory at a time;
-/// without [`fallback`](Sendfile::fallback) that is an error. A piece of 256 KiB at most is sent in
-/// a turn of the loop, and one that is not in the system's cache holds the loop up until it is read.
+/// transport that is no socket, as under TLS, a system other than Linux) the file is read on
+/// another thread, by [`run_in_executor`](LoopHandle::run_in_executor), and written, with 64 KiB in
+/// memory at a time; without [`fallback`](Sendfile::fallback) that is an error. A piece of 256 KiB
+/// at most is sent in a turn of the loop, and one that is not in the system's cache holds the loop up
+/// until it is read.
 ///
 /// The file's own position does not matter: `offset` counts from its beginning (a pipe has none, and
 /// is read from where it is). Afterwards it stands behind the last byte that was sent, however it

@@ -84,8 +84,8 @@ impl State {
         spare
     }
 
-    /// There is room for a handshake again, of which no event tells the listeners. Another one is the first each
-    /// time, or those behind it would never have their turn.
+    /// There is room for a handshake again, of which no event tells the listeners. Another one is
+    /// the first each time, or those behind it would never have their turn.
     fn let_go_on(&mut self, mut visit: impl FnMut(&Listening)) {
         let first = self.made_room % self.listening.len().max(1);
         let (behind, front) = self.listening.split_at(first);

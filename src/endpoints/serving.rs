@@ -118,9 +118,9 @@ macro_rules! serving_setters {
         /// which reading is paused does not count: when it is resumed, the time begins anew. Time
         /// in which we compute, or wait for something else, before we answer does count: pause
         /// reading meanwhile, or give more than the slowest answer takes. The peer's end is no
-        /// byte, and once we close, what the peer sends is none, either. A protocol is told a `TimedOut` error in `connection_lost`, a stream's reads and
-        /// drains report it. Zero is `InvalidInput` when it is awaited. Ours alone: asyncio has no
-        /// such argument.
+        /// byte, and once we close, what the peer sends is none, either. A protocol is told a
+        /// `TimedOut` error in `connection_lost`, a stream's reads and drains report it. Zero is
+        /// `InvalidInput` when it is awaited. Ours alone: asyncio has no such argument.
         pub fn idle_timeout(mut self, timeout: std::time::Duration) -> Self {
             self.$($serving).+.terms.policies.idle_timeout = Some(timeout);
             self

@@ -1,9 +1,9 @@
 //! Which loop this thread is running.
 //!
 //! Owns: the number and the agenda of the thread's running loop, the budget of the step that runs,
-//! and the question what everybody waits for. Why: a leaf future has to know whether its loop runs it, and a waker whether it is
-//! at home. Invariants: set while a loop runs and restored by a guard; a future of
-//! ours polled anywhere else gets an error, never a hang. asyncio's counterpart:
+//! and the question what everybody waits for. Why: a leaf future has to know whether its loop runs
+//! it, and a waker whether it is at home. Invariants: set while a loop runs and restored by a
+//! guard; a future of ours polled anywhere else gets an error, never a hang. asyncio's counterpart:
 //! `_set_running_loop`.
 
 use std::cell::Cell;

@@ -1,11 +1,11 @@
 //! The pure floor: what a connection remembers and decides, without the connection.
 //!
 //! Owns: the buffers, the water marks, the states of a transport and of a server with the tables that
-//! they follow, the queue of timers, and the race of connects. Why: decisions that see no socket, no clock and no user code can be
-//! tested by walking their tables, and the floors above keep only the effects. Invariants: no
-//! socket, clock, `Rc`, `RefCell` or log in here; time comes in as a parameter; nothing here
-//! runs user code. asyncio's counterpart: the flags and byte arrays scattered over
-//! `selector_events.py` and `streams.py`, and the heap of `base_events.py`.
+//! they follow, the queue of timers, and the race of connects. Why: decisions that see no socket,
+//! no clock and no user code can be tested by walking their tables, and the floors above keep only
+//! the effects. Invariants: no socket, clock, `Rc`, `RefCell` or log in here; time comes in as a
+//! parameter; nothing here runs user code. asyncio's counterpart: the flags and byte arrays
+//! scattered over `selector_events.py` and `streams.py`, and the heap of `base_events.py`.
 
 pub(crate) mod byte_queue;
 pub(crate) mod happy_eyeballs;

@@ -3,7 +3,8 @@
 //! Owns: the two marks. Why: they are compared in one place, so that a pause and its resume always
 //! alternate, whoever asks; what was said last, the asker knows. Invariants: `low <= high`; a pause
 //! is said only above the high mark and a resume only at or below the low one, so the two together
-//! never swing on one byte unless the marks are equal. asyncio's counterpart: `_FlowControlMixin` of `transports.py`.
+//! never swing on one byte unless the marks are equal. asyncio's counterpart: `_FlowControlMixin`
+//! of `transports.py`.
 
 use std::error::Error;
 use std::fmt;

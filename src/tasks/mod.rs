@@ -1,10 +1,10 @@
 //! Tasks and what a task waits with.
 //!
-//! Owns: [`Task`], [`Waiter`], [`sleep()`], [`timeout()`], [`RunInExecutor`]. Why: the loop only knows futures without a
-//! result; here they get one, with a way to wait for it and to cancel it. Invariants: everything
-//! that is spawned is owned by the loop and can neither vanish nor be lost; a result is stored
-//! once; wakers run with nothing borrowed. asyncio's counterpart: `asyncio.tasks`,
-//! `asyncio.futures` and `asyncio.timeouts`.
+//! Owns: [`Task`], [`Waiter`], [`sleep()`], [`timeout()`], [`RunInExecutor`]. Why: the loop only
+//! knows futures without a result; here they get one, with a way to wait for it and to cancel it.
+//! Invariants: everything that is spawned is owned by the loop and can neither vanish nor be lost;
+//! a result is stored once; wakers run with nothing borrowed. asyncio's counterpart:
+//! `asyncio.tasks`, `asyncio.futures` and `asyncio.timeouts`.
 
 mod error;
 mod executor;

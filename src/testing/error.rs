@@ -1,7 +1,7 @@
 //! How a simulation can fail.
 //!
-//! Owns: [`SimulationError`], and what [`Standstill`] says of who waits. Why: "it hangs" is no answer; who waits
-//! for what is. Invariants: none. asyncio's counterpart: none.
+//! Owns: [`SimulationError`], and what [`Standstill`] says of who waits. Why: "it hangs" is no
+//! answer; who waits for what is. Invariants: none. asyncio's counterpart: none.
 
 use std::error::Error;
 use std::fmt;

@@ -14,7 +14,8 @@ use crate::event_loop::cells::Shared;
 use crate::testing::ids::HostId;
 use crate::testing::world::World;
 
-/// A host of a [`Simulation`](crate::testing::Simulation): its event loop, to which it dereferences, and its place in the world.
+/// A host of a [`Simulation`](crate::testing::Simulation): its event loop, to which it
+/// dereferences, and its place in the world.
 #[derive(Clone)]
 pub struct Host {
     pub(super) world: Rc<Shared<World>>,

@@ -13,7 +13,8 @@ use crate::testing::conditions::Conditions;
 use crate::testing::host::Host;
 use crate::testing::world::{World, pair};
 
-/// The network of a [`Simulation`](crate::testing::Simulation), to be made better or worse, also while it runs.
+/// The network of a [`Simulation`](crate::testing::Simulation), to be made better or worse, also
+/// while it runs.
 #[derive(Clone)]
 pub struct Network(pub(super) Rc<Shared<World>>);
 

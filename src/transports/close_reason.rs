@@ -16,8 +16,8 @@ use crate::transports::fault::Fault;
 
 /// Why a connection is over.
 ///
-/// A transport is asked with [`ClosedBecause`](crate::ClosedBecause); a report to the exception handler has it as a
-/// subject (`context.get::<CloseReason>()`), a
+/// A transport is asked with [`ClosedBecause`](crate::ClosedBecause); a report to the exception
+/// handler has it as a subject (`context.get::<CloseReason>()`), a
 /// [`ShutdownReport`](crate::ShutdownReport) one for each connection. Where `connection_lost` is
 /// told an error, [`of`](Self::of) finds the reason in it.
 #[non_exhaustive]
@@ -53,9 +53,9 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The reason behind the error of `connection_lost`, of a read or of a drain: the one that it
-    /// holds (or that one of its sources is), [`Reset`](Self::Reset) for the system's own, [`HandlerFailed`](Self::HandlerFailed)
-    /// for that of a protocol that failed. `None` for any other error: an end in good order has its
-    /// reason with the transport only.
+    /// holds (or that one of its sources is), [`Reset`](Self::Reset) for the system's own,
+    /// [`HandlerFailed`](Self::HandlerFailed) for that of a protocol that failed. `None` for any
+    /// other error: an end in good order has its reason with the transport only.
     ///
     /// ```
     /// use std::io;
