@@ -13,8 +13,8 @@
 //! | what goes wrong | [`Conditions`], [`Tally`] |
 //! | many runs, and the one that failed | [`explore`] |
 //! | why it does not get on | [`SimulationError`], [`Standstill`] |
-//! | a peer for a plain unit test | [`stream_pair`] |
-//! | a bad day on real sockets | [`chaotic_loop`], [`Chaos`] |
+//! | a peer for a plain unit test | [`stream_pair()`] |
+//! | a bad day on real sockets | [`chaotic_loop()`], [`Chaos`] |
 //! | numbers from the seed | [`Random`] |
 //! | the states of transports and servers | [`state_machines`], [`StateMachine`] |
 

@@ -22,8 +22,10 @@ struct Seen {
     at_a_time: Cell<usize>,
     most_at_a_time: Cell<usize>,
     /// Called behind each piece, with how much there is by now.
-    behind: RefCell<Option<Box<dyn FnMut(usize)>>>,
+    behind: RefCell<Option<Behind>>,
 }
+
+type Behind = Box<dyn FnMut(usize)>;
 
 impl Seen {
     fn resume_reading(&self) {
