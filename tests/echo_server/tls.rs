@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::common::certs::{cert, make_as_the_readme_says};
 use crate::common::folder::Folder;
 use crate::common::peers::require;
 use crate::common::{PATIENCE, wait_for};
-use crate::process::Running;
+use crate::process::{Running, signal};
 use crate::server::{APIS, BINARY, EchoServer, connect};
 
 /// The path of one of the tests' files, as an argument.
@@ -403,6 +403,55 @@ fn a_signal_while_it_starts_ends_it_in_order_or_is_no_news() {
             assert!(end.stderr.contains("stopping"), "{}", end.stderr);
         }
     }
+}
+
+/// One of the workers is held up on its way, so that it does not serve yet.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_sighup_before_all_workers_serve_waits_until_they_do() {
+    if !require("strace", "strace") {
+        return;
+    }
+    let files = Files::new();
+    let folder = Folder::new();
+    let notify = folder.path("notify");
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hears = || {
+        let mut message = [0; 1000];
+        let length = manager.recv(&mut message).expect("a message");
+        let message = String::from_utf8_lossy(&message[..length]).into_owned();
+        message.lines().next().unwrap_or_default().to_owned()
+    };
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| text(&files.0.path(name)));
+    let trace = folder.path("trace");
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-e", "trace=listen", "-e"])
+        .args(["inject=listen:delay_exit=1000000:when=1+", "-o"])
+        .arg(&trace)
+        .args([BINARY, "--port", "0", "--tls-cert", &cert])
+        .args(["--tls-key", &key])
+        .env("NOTIFY_SOCKET", &notify);
+    let server = EchoServer::start_with(command, 0);
+    // strace writes the call down when it begins to hold it up.
+    wait_for("it is about to listen", || {
+        let trace = fs::read_to_string(&trace).unwrap_or_default();
+        trace.contains("listen(").then_some(())
+    });
+    let strace = server.process.id();
+    let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).unwrap();
+    let process = children.trim().parse().unwrap();
+    signal(process, "HUP");
+    assert_eq!(
+        [hears(), hears(), hears()],
+        ["READY=1", "RELOADING=1", "READY=1"]
+    );
+    assert!(server.line().starts_with("Serving on "));
+    assert!(server.log().contains("SIGHUP: new"), "{}", server.log());
+    signal(process, "TERM");
+    assert_eq!(hears(), "STOPPING=1");
+    assert_eq!(server.wait().code, Some(0));
 }
 
 #[test]

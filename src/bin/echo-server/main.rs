@@ -6,6 +6,7 @@
 
 mod activation;
 mod arguments;
+mod count;
 mod descriptors;
 mod echo;
 mod generated;

@@ -9,13 +9,27 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
 /// The service manager, if there is one.
 #[derive(Debug)]
-pub(crate) struct Manager(Option<Socket>);
+pub(crate) struct Manager {
+    socket: Option<Socket>,
+    /// Locked while it is told, so that it hears things in their order, whoever says them.
+    stage: Mutex<Stage>,
+}
+
+/// What it knows of us.
+#[derive(Debug, PartialEq)]
+enum Stage {
+    Starting,
+    Serving,
+    /// Nothing but a sign of life comes after it.
+    Stopping,
+}
 
 #[derive(Debug)]
 struct Socket {
@@ -26,35 +40,45 @@ struct Socket {
 impl Manager {
     /// As the environment has it.
     pub(crate) fn from_env() -> io::Result<Self> {
-        let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
-            return Ok(Self(None));
-        };
-        let socket = Socket::to(&name).map_err(|error| {
-            let message = format!("NOTIFY_SOCKET {name:?}: {error}");
-            io::Error::new(error.kind(), message)
-        })?;
-        Ok(Self(Some(socket)))
+        let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
+        let socket = name.map(|name| {
+            Socket::to(&name).map_err(|error| {
+                let message = format!("NOTIFY_SOCKET {name:?}: {error}");
+                io::Error::new(error.kind(), message)
+            })
+        });
+        Ok(Self {
+            socket: socket.transpose()?,
+            stage: Mutex::new(Stage::Starting),
+        })
     }
 
+    /// All is served, unless it is to end already.
     pub(crate) fn ready(&self) {
-        self.tell("READY=1");
+        let mut stage = self.stage();
+        if *stage == Stage::Starting {
+            *stage = Stage::Serving;
+            self.tell("READY=1");
+        }
     }
 
-    /// [`reloaded`](Self::reloaded) comes afterwards.
+    /// [`reloaded`](Self::reloaded) comes afterwards, unless the end does.
     pub(crate) fn reloading(&self) {
         // So that it can tell our answer from the one to an earlier question.
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        self.tell_if_serving(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     pub(crate) fn reloaded(&self, status: &str) {
         // Lines are its separators.
         let status = status.replace('\n', " ");
-        self.tell(&format!("READY=1\nSTATUS={status}"));
+        self.tell_if_serving(&format!("READY=1\nSTATUS={status}"));
     }
 
     pub(crate) fn stopping(&self) {
+        let mut stage = self.stage();
+        *stage = Stage::Stopping;
         self.tell("STOPPING=1");
     }
 
@@ -66,7 +90,8 @@ impl Manager {
     pub(crate) fn watchdog(&self) -> io::Result<Option<Duration>> {
         let process = env::var_os("WATCHDOG_PID");
         let is_ours = process.is_none_or(|it| it.to_str() == Some(&std::process::id().to_string()));
-        let Some(micros) = env::var_os("WATCHDOG_USEC").filter(|_| is_ours && self.0.is_some())
+        let Some(micros) =
+            env::var_os("WATCHDOG_USEC").filter(|_| is_ours && self.socket.is_some())
         else {
             return Ok(None);
         };
@@ -85,8 +110,20 @@ impl Manager {
         }
     }
 
+    fn tell_if_serving(&self, what: &str) {
+        let stage = self.stage();
+        if *stage == Stage::Serving {
+            self.tell(what);
+        }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        // It is whole at each moment.
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, what: &str) {
-        let Some(Socket { ours, theirs }) = &self.0 else {
+        let Some(Socket { ours, theirs }) = &self.socket else {
             return;
         };
         match ours.send_to_addr(what.as_bytes(), theirs) {
@@ -135,3 +172,49 @@ const SHORTEST_WATCHDOG: Duration = Duration::from_millis(10);
 
 /// For [`Socket::ours`].
 const PATIENCE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Workers and reloads end when they do, also after the signal.
+    #[test]
+    fn nothing_is_ready_before_the_start_or_after_the_end() {
+        let name = format!("evloop-stages-{}", std::process::id());
+        let path = env::temp_dir().join(name);
+        let theirs = UnixDatagram::bind(&path).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let manager = Manager {
+            socket: Some(Socket::to(path.as_os_str()).unwrap()),
+            stage: Mutex::new(Stage::Starting),
+        };
+        let heard = || {
+            let mut message = [0; 100];
+            let length = theirs.recv(&mut message).ok()?;
+            let message = String::from_utf8_lossy(&message[..length]).into_owned();
+            message.lines().next().map(str::to_owned)
+        };
+        let tell = [
+            Manager::reloading,
+            |manager: &Manager| manager.reloaded(""),
+            Manager::ready,
+            Manager::reloading,
+            |manager: &Manager| manager.reloaded(""),
+            Manager::is_alive,
+            Manager::stopping,
+            Manager::reloading,
+            |manager: &Manager| manager.reloaded(""),
+            Manager::ready,
+            Manager::is_alive,
+        ];
+        let mut all = Vec::new();
+        for tell in tell {
+            tell(&manager);
+            all.extend(std::iter::from_fn(heard));
+        }
+        std::fs::remove_file(&path).unwrap();
+        let serving = ["READY=1", "RELOADING=1", "READY=1", "WATCHDOG=1"];
+        assert_eq!(all[..4], serving);
+        assert_eq!(all[4..], ["STOPPING=1", "WATCHDOG=1"]);
+    }
+}

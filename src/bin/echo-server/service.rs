@@ -8,8 +8,8 @@ use std::time::Duration;
 use evloop::{Address, ConnectionLimit, ServerMetrics, TlsServerContext};
 
 use crate::arguments::Options;
+use crate::count::Count;
 use crate::manager::Manager;
-use crate::signals::Signals;
 use crate::stats::{Report, Tally};
 
 #[derive(Debug)]
@@ -19,7 +19,10 @@ pub(crate) struct Service {
     pub(crate) manager: Arc<Manager>,
     /// How often the manager wants to hear from all workers.
     pub(crate) heartbeat: Option<Duration>,
-    pub(crate) signals: Arc<Signals>,
+    /// How many of SIGINT and SIGTERM came.
+    pub(crate) signals: Arc<Count>,
+    /// Rises to one when all that is to be served is.
+    pub(crate) served: Count,
     /// How many connections there may be, wherever they come.
     pub(crate) limit: Option<ConnectionLimit>,
     tallies: Vec<Arc<Tally>>,
@@ -45,7 +48,7 @@ impl Service {
         options: Options,
         context: Option<TlsServerContext>,
         manager: Arc<Manager>,
-        signals: Arc<Signals>,
+        signals: Arc<Count>,
     ) -> io::Result<Self> {
         let workers: BTreeSet<usize> = (0..options.workers).collect();
         Ok(Self {
@@ -54,6 +57,7 @@ impl Service {
             heartbeat: manager.watchdog()?.map(|patience| patience / 2),
             manager,
             signals,
+            served: Count::default(),
             limit: options.max_connections.map(ConnectionLimit::new),
             servers: Mutex::default(),
             tallies: workers.iter().map(|_| Arc::default()).collect(),
@@ -88,6 +92,7 @@ impl Service {
         if let Some(addresses) = all {
             announce(&addresses);
             self.manager.ready();
+            self.served.raise();
         }
     }
 

@@ -10,10 +10,11 @@ use evloop::{GroupError, LoopGroup, LoopHandle, get_running_loop};
 
 use crate::activation;
 use crate::arguments::{NAME, Options};
+use crate::count::Count;
 use crate::manager::Manager;
 use crate::service::Service;
 use crate::serving::{self, Listener};
-use crate::signals::Signals;
+use crate::signals;
 use crate::tls;
 use crate::worker::{repeat, work};
 
@@ -23,7 +24,7 @@ pub(crate) async fn supervise(options: Options) -> io::Result<()> {
     let manager = Arc::new(Manager::from_env()?);
     // Before all that takes time: whoever says now that it should end is not to be missed.
     let signals = listen_to_signals(&handle, &manager)?;
-    tls::catch_sighup(&handle, &options)?;
+    let hangups = tls::count_sighups(&handle, &options)?;
     let inherited = activation::inherited()?;
     let options = options.with_workers(!inherited.is_empty())?;
     let context = tls::context(&options)?;
@@ -32,9 +33,7 @@ pub(crate) async fn supervise(options: Options) -> io::Result<()> {
         return Ok(());
     };
     let service = Arc::new(Service::new(options, context, manager, signals)?);
-    if service.context.is_some() {
-        tls::reload_at_sighup(&handle, &service)?;
-    }
+    drop(handle.create_task(tls::reload_at_sighup(Arc::clone(&service), hangups)));
     if let Some(interval) = service.options.stats {
         let service = Arc::clone(&service);
         repeat(&handle, interval, move |_| service.tell_interval());
@@ -46,9 +45,9 @@ pub(crate) async fn supervise(options: Options) -> io::Result<()> {
     outcome
 }
 
-fn listen_to_signals(handle: &LoopHandle, manager: &Arc<Manager>) -> io::Result<Arc<Signals>> {
-    let (signals, manager) = (Arc::<Signals>::default(), Arc::clone(manager));
-    signals.listen(handle, move |number| match number {
+fn listen_to_signals(handle: &LoopHandle, manager: &Arc<Manager>) -> io::Result<Arc<Count>> {
+    let (came, manager) = (Arc::<Count>::default(), Arc::clone(manager));
+    signals::listen(handle, &came, move |number| match number {
         1 => {
             log::info!("stopping; a second signal aborts what is open");
             manager.stopping();
@@ -57,7 +56,7 @@ fn listen_to_signals(handle: &LoopHandle, manager: &Arc<Manager>) -> io::Result<
         // Nothing is left to ask for.
         _ => {}
     })?;
-    Ok(signals)
+    Ok(came)
 }
 
 /// They end all together if one of them fails, so that nobody believes that all is well while a
