@@ -182,6 +182,7 @@ fn a_loop_that_is_late_is_told_and_what_held_it_up_is_logged() {
     use std::process::Command;
 
     use crate::common::peers::require;
+    use crate::process::{only_child, signal};
     use crate::server::BINARY;
 
     if !require("strace", "strace") {
@@ -195,11 +196,6 @@ fn a_loop_that_is_late_is_told_and_what_held_it_up_is_logged() {
     let server = EchoServer::start_with(command, 1);
     let client = server.connect();
     echo(&client, b"hello");
-    let late = |line: &str| -> f64 {
-        let (_, late) = line.rsplit_once("late by ").expect(line);
-        let late = late.trim_end().strip_suffix(" ms").expect(line);
-        late.parse().expect(line)
-    };
     wait_for("a line about it", || {
         let log = server.log();
         let mut lines = log.lines().filter(|line| line.contains(": stats: "));
@@ -212,13 +208,54 @@ fn a_loop_that_is_late_is_told_and_what_held_it_up_is_logged() {
     let last = server.log().lines().last().map(str::to_owned).unwrap();
     assert!(late(&last) < 300.0, "{last}");
     end(&client);
-    let strace = server.process.id();
-    let children = format!("/proc/{strace}/task/{strace}/children");
-    let children = std::fs::read_to_string(children).unwrap();
-    crate::process::signal(children.trim().parse().unwrap(), "TERM");
+    signal(only_child(server.process.id()), "TERM");
     let log = server.wait().stderr;
     assert!(late(&log) >= 300.0, "{log}");
     assert!(log.contains("::slow]"), "{log}");
+}
+
+/// In milliseconds.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn late(line: &str) -> f64 {
+    let (_, late) = line.rsplit_once("late by ").expect(line);
+    let late = late.trim_end().strip_suffix(" ms").expect(line);
+    late.parse().expect(line)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_loop_that_hangs_is_told_while_it_does() {
+    use std::process::Command;
+
+    use crate::common::peers::require;
+    use crate::process::{only_child, signal};
+    use crate::server::BINARY;
+
+    if !require("strace", "strace") {
+        return;
+    }
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-o", "/dev/null", "-e"])
+        .args(["inject=recvfrom:delay_enter=3000000:when=1", BINARY])
+        .args(["--port", "0", "--workers", "2", "--stats", "0.05"]);
+    let server = EchoServer::start_with(command, 1);
+    let mut client = server.connect();
+    client.write_all(b"x").unwrap();
+    wait_for("a line about it", || {
+        let log = server.log();
+        let mut lines = log.lines().filter(|line| line.contains(": stats: "));
+        lines.any(|line| late(line) >= 500.0).then_some(())
+    });
+    client.set_nonblocking(true).unwrap();
+    let outcome = client.read(&mut [0]);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.set_nonblocking(false).unwrap();
+    expect(&client, b"x");
+    drop(client);
+    signal(only_child(server.process.id()), "TERM");
+    assert_eq!(server.wait().code, Some(0));
 }
 
 /// In a line about an interval.

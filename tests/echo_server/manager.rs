@@ -1,12 +1,22 @@
 //! What a service manager hears.
 
+use std::io::Read;
+#[cfg(target_os = "linux")]
+use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use crate::command_line::refused_by;
 use crate::common::PATIENCE;
+use crate::common::certs::cert;
 use crate::common::folder::Folder;
+use crate::process::Running;
+#[cfg(target_os = "linux")]
+use crate::server::expect;
 use crate::server::{BINARY, EchoServer, echo};
+use crate::signals::full;
 
 /// The end that listens.
 struct Manager {
@@ -92,7 +102,6 @@ fn may_have_an_abstract_name() {
 
 #[test]
 fn hears_of_a_reload_and_how_it_went() {
-    use crate::common::certs::cert;
     use std::fs;
 
     let manager = Manager::new();
@@ -154,6 +163,79 @@ fn hears_again_and_again_that_all_loops_run_if_it_asks() {
         while manager.socket.recv(&mut [0; 1000]).is_ok() {}
         manager.socket.set_nonblocking(false).unwrap();
     }
+}
+
+/// Waits until it hears nothing for many times the pause between two signs of life.
+#[track_caller]
+fn is_silent(manager: &Manager) {
+    let silence = Duration::from_millis(500);
+    manager.socket.set_read_timeout(Some(silence)).unwrap();
+    let heard = |_: &usize| manager.socket.recv(&mut [0; 1000]).is_ok();
+    let count = (0..400).take_while(heard).count();
+    assert!(count < 400, "it is said to be alive");
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn is_left_without_a_sign_of_life_while_one_worker_of_several_hangs() {
+    use crate::common::peers::require;
+    use crate::process::{only_child, signal};
+
+    if !require("strace", "strace") {
+        return;
+    }
+    let manager = Manager::new();
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-o", "/dev/null", "-e"])
+        .args(["inject=recvfrom:delay_enter=2500000:when=1", BINARY])
+        .args(["--port", "0", "--workers", "2"])
+        .env("NOTIFY_SOCKET", &manager.name)
+        .env("WATCHDOG_USEC", "50000");
+    let server = EchoServer::start_with(command, 1);
+    while manager.hears() != "WATCHDOG=1" {}
+    let client = server.connect();
+    (&client).write_all(b"x").unwrap();
+    is_silent(&manager);
+    client.set_nonblocking(true).unwrap();
+    let outcome = (&client).read(&mut [0]);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.set_nonblocking(false).unwrap();
+    expect(&client, b"x");
+    assert_eq!(manager.hears(), "WATCHDOG=1");
+    drop(client);
+    signal(only_child(server.process.id()), "TERM");
+    assert_eq!(server.wait().code, Some(0));
+}
+
+/// The loop that has the signals waits for whoever reads stderr.
+#[test]
+fn is_left_without_a_sign_of_life_while_no_signal_is_heard() {
+    let manager = Manager::new();
+    let folder = Folder::new();
+    let own_key = folder.path("key");
+    std::fs::copy(cert("server.key"), &own_key).unwrap();
+    let (mut reader, stderr) = full();
+    let mut command = manager.command(&["--log-level", "error"]);
+    command
+        .args(["--tls-cert".as_ref(), cert("server.pem").as_os_str()])
+        .args(["--tls-key".as_ref(), own_key.as_os_str()])
+        .env("WATCHDOG_USEC", "50000")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr);
+    let mut process = Running::spawn(&mut command);
+    drop(command);
+    while manager.hears() != "WATCHDOG=1" {}
+    std::fs::write(&own_key, "no key").unwrap();
+    process.signal("HUP");
+    is_silent(&manager);
+    let reading = thread::spawn(move || reader.read_to_end(&mut Vec::new()));
+    while manager.hears() != "WATCHDOG=1" {}
+    process.signal("TERM");
+    assert_eq!(process.wait().code(), Some(0));
+    reading.join().unwrap().unwrap();
 }
 
 #[test]

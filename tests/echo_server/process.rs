@@ -34,6 +34,15 @@ impl Running {
     }
 }
 
+/// The only child of a process, which is what `strace` looks at.
+#[cfg(target_os = "linux")]
+#[track_caller]
+pub(crate) fn only_child(process: u32) -> u32 {
+    let children = format!("/proc/{process}/task/{process}/children");
+    let children = std::fs::read_to_string(children).unwrap();
+    children.trim().parse().expect("one child")
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // It is gone already, as a rule.

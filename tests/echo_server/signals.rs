@@ -2,9 +2,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 
-use crate::common::wait_for;
-use crate::server::{APIS, EchoServer, connect, echo, end, expect_eof};
+use crate::common::{PATIENCE, wait_for};
+use crate::process::Running;
+use crate::server::{APIS, BINARY, EchoServer, connect, echo, end, expect_eof, lines};
 
 const SIGNALS: [&str; 2] = ["INT", "TERM"];
 
@@ -122,4 +126,39 @@ fn a_second_signal_aborts_at_once() {
             drop(stuck);
         }
     }
+}
+
+/// A stderr that takes nothing: nobody reads, and it is full.
+pub(crate) fn full() -> (UnixStream, OwnedFd) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    while (&theirs).write(&[b'x'; 1000]).is_ok() {}
+    theirs.set_nonblocking(false).unwrap();
+    (ours, theirs.into())
+}
+
+#[test]
+fn numbers_that_nobody_reads_hold_up_neither_service_nor_end() {
+    let (_reader, stderr) = full();
+    let mut command = Command::new(BINARY);
+    command
+        .args(["--port", "0", "--stats", "0.01", "--log-level", "off"])
+        .args(["--shutdown-timeout", NEVER])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr);
+    let mut process = Running::spawn(&mut command);
+    let stdout = lines(process.0.stdout.take().unwrap());
+    let line = stdout.recv_timeout(PATIENCE).unwrap();
+    let address = line.strip_prefix("Serving on ").unwrap();
+    let client = connect(address.parse().unwrap());
+    for _ in 0..20 {
+        echo(&client, &[b'x'; 100_000]);
+    }
+    process.signal("TERM");
+    wait_for("nobody listens", || {
+        TcpStream::connect(client.peer_addr().unwrap()).err()
+    });
+    process.signal("TERM");
+    assert_eq!(process.wait().code(), Some(0));
 }

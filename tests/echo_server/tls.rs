@@ -20,7 +20,9 @@ use crate::common::certs::{cert, make_as_the_readme_says};
 use crate::common::folder::Folder;
 use crate::common::peers::require;
 use crate::common::{PATIENCE, wait_for};
-use crate::process::{Running, signal};
+use crate::process::Running;
+#[cfg(target_os = "linux")]
+use crate::process::{only_child, signal};
 use crate::server::{APIS, BINARY, EchoServer, connect};
 
 /// The path of one of the tests' files, as an argument.
@@ -439,9 +441,7 @@ fn a_sighup_before_all_workers_serve_waits_until_they_do() {
         let trace = fs::read_to_string(&trace).unwrap_or_default();
         trace.contains("listen(").then_some(())
     });
-    let strace = server.process.id();
-    let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).unwrap();
-    let process = children.trim().parse().unwrap();
+    let process = only_child(server.process.id());
     signal(process, "HUP");
     assert_eq!(
         [hears(), hears(), hears()],

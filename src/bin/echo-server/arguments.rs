@@ -227,7 +227,7 @@ Environment:
   LISTEN_FDS, LISTEN_PID      Sockets that a service manager has opened are served; no others then,
                               unless --host, --port or --unix is given as well
   NOTIFY_SOCKET               Is told when all sockets are served, of a reload, and of the end
-  WATCHDOG_USEC, WATCHDOG_PID As long as all loops run, NOTIFY_SOCKET hears so twice in this time
+  WATCHDOG_USEC, WATCHDOG_PID NOTIFY_SOCKET hears four times in this time that all loops run
 
 Signals:
   SIGINT, SIGTERM             End it; a second one ends it at once

@@ -10,6 +10,7 @@ mod count;
 mod descriptors;
 mod echo;
 mod generated;
+mod lines;
 mod manager;
 mod proxy;
 mod service;

@@ -17,7 +17,7 @@ pub(crate) struct Service {
     pub(crate) options: Options,
     pub(crate) context: Option<TlsServerContext>,
     pub(crate) manager: Arc<Manager>,
-    /// How often the manager wants to hear from all workers.
+    /// How often all loops say that they run, if the manager asks.
     pub(crate) heartbeat: Option<Duration>,
     /// How many of SIGINT and SIGTERM came.
     pub(crate) signals: Arc<Count>,
@@ -28,11 +28,12 @@ pub(crate) struct Service {
     tallies: Vec<Arc<Tally>>,
     /// What the servers of all workers count.
     servers: Mutex<Vec<ServerMetrics>>,
-    report: Mutex<Report>,
+    /// If there are to be numbers.
+    report: Option<Mutex<Report>>,
     standing: Mutex<Standing>,
 }
 
-/// The workers, by their indices.
+/// The workers, by their indices, and behind them the supervisor.
 #[derive(Debug)]
 struct Standing {
     /// Those that do not serve yet, and what the first one serves.
@@ -50,19 +51,19 @@ impl Service {
         manager: Arc<Manager>,
         signals: Arc<Count>,
     ) -> io::Result<Self> {
-        let workers: BTreeSet<usize> = (0..options.workers).collect();
+        let report = options.stats.map(Report::new).transpose()?;
         Ok(Self {
             context,
-            // Twice in the time that it waits.
-            heartbeat: manager.watchdog()?.map(|patience| patience / 2),
+            // So three quarters of its patience are left to a loop that is busy.
+            heartbeat: manager.watchdog()?.map(|patience| patience / 4),
             manager,
             signals,
             served: Count::default(),
             limit: options.max_connections.map(ConnectionLimit::new),
             servers: Mutex::default(),
-            tallies: workers.iter().map(|_| Arc::default()).collect(),
-            report: Mutex::new(Report::new()),
-            standing: Mutex::new(Standing::new(workers)),
+            tallies: (0..options.workers).map(|_| Arc::default()).collect(),
+            report: report.map(Mutex::new),
+            standing: Mutex::new(Standing::new(options.workers)),
             options,
         })
     }
@@ -96,6 +97,11 @@ impl Service {
         }
     }
 
+    /// The supervisor's loop runs: all signals come to it.
+    pub(crate) fn supervisor_beats(&self) {
+        self.beats(self.options.workers);
+    }
+
     /// A worker's loop runs. When all have said so, the manager is told.
     pub(crate) fn beats(&self, worker: usize) {
         let are_all_heard = lock(&self.standing).hear(worker);
@@ -113,24 +119,28 @@ impl Service {
     }
 
     pub(crate) fn tell_interval(&self) {
-        lock(&self.report).tell_interval(&self.tallies, &lock(&self.servers));
+        if let Some(report) = &self.report {
+            lock(report).tell_interval(&self.tallies, &lock(&self.servers));
+        }
     }
 
     /// If there was ever something to tell.
     pub(crate) fn tell_total(&self) {
-        if lock(&self.standing).starting.is_empty() {
-            lock(&self.report).tell_total(&self.tallies, &lock(&self.servers));
+        let has_served = lock(&self.standing).starting.is_empty();
+        if let Some(report) = self.report.as_ref().filter(|_| has_served) {
+            lock(report).tell_total(&self.tallies, &lock(&self.servers));
         }
     }
 }
 
 impl Standing {
-    fn new(workers: BTreeSet<usize>) -> Self {
+    fn new(workers: usize) -> Self {
+        let all: BTreeSet<usize> = (0..=workers).collect();
         Self {
-            starting: workers.clone(),
+            starting: (0..workers).collect(),
             addresses: Vec::new(),
-            running: workers.clone(),
-            silent: workers,
+            running: all.clone(),
+            silent: all,
         }
     }
 
@@ -173,8 +183,8 @@ mod tests {
     use super::Standing;
 
     #[test]
-    fn the_manager_hears_of_all_workers_or_of_none() {
-        let mut standing = Standing::new((0..3).collect());
+    fn the_manager_hears_of_all_loops_or_of_none() {
+        let mut standing = Standing::new(2);
         for _ in 0..2 {
             let heard = [0, 1, 0, 1, 2].map(|worker| standing.hear(worker));
             assert_eq!(heard, [false, false, false, false, true]);

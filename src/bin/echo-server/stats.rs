@@ -3,16 +3,17 @@
 //! The words in a line are for a person, and their order stays, for a program.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use evloop::{CloseReason, ClosedBecause, LoopHandle, ServerMetrics, Transport};
 
-use crate::arguments::NAME;
+use crate::lines::Lines;
 
-/// The numbers of one worker, but for those that its servers have. Its thread alone changes them, and others read them meanwhile.
+/// The numbers of one worker, but for those that its servers have. Its thread alone changes them,
+/// and others read them meanwhile.
 // Two processors never want the same part of the cache.
 #[repr(align(128))]
 #[derive(Debug, Default)]
@@ -20,8 +21,16 @@ pub(crate) struct Tally {
     received: AtomicU64,
     sent: AtomicU64,
     errors: AtomicU64,
-    /// The longest turn of the loop since it was read, in nanoseconds.
-    late: AtomicU64,
+    pace: Mutex<Pace>,
+}
+
+/// How a loop gets on.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Its longest turn since this was read.
+    late: Duration,
+    /// When it came here the last time; `None` before it begins and after its end.
+    looked: Option<Instant>,
 }
 
 impl Tally {
@@ -29,20 +38,35 @@ impl Tally {
         add(&self.errors, 1);
     }
 
-    /// Notes how late the loop was since the last time.
+    /// Notes how late the loop was since the last time. It is to come once in each interval.
     pub(crate) fn look_at(&self, handle: &LoopHandle) {
         let turn = handle.take_metrics().longest_turn;
-        let nanos = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
-        self.late.fetch_max(nanos, Relaxed);
+        let mut pace = self.pace();
+        pace.late = pace.late.max(turn);
+        pace.looked = Some(Instant::now());
     }
 
-    /// All but the lateness is left as it is; that is begun anew.
-    fn add_to(&self, numbers: &mut Numbers) {
+    /// The same, and it does not come again.
+    pub(crate) fn look_last_at(&self, handle: &LoopHandle) {
+        self.look_at(handle);
+        self.pace().looked = None;
+    }
+
+    /// All but the lateness is left as it is; that is begun anew. A loop that has not come for
+    /// longer than the interval is in a turn that is not over.
+    fn add_to(&self, numbers: &mut Numbers, interval: Duration) {
         numbers.received += self.received.load(Relaxed);
         numbers.sent += self.sent.load(Relaxed);
         numbers.errors += self.errors.load(Relaxed);
-        let late = Duration::from_nanos(self.late.swap(0, Relaxed));
+        let mut pace = self.pace();
+        let silent = pace.looked.map_or(Duration::ZERO, |it| it.elapsed());
+        let late = std::mem::take(&mut pace.late).max(silent.saturating_sub(interval));
         numbers.late = numbers.late.max(late);
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        // It is whole at each moment.
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,21 +121,30 @@ pub(crate) struct Report {
     now: Numbers,
     told: Numbers,
     latest: Duration,
+    interval: Duration,
+    lines: Lines,
 }
 
 impl Report {
-    pub(crate) fn new() -> Self {
-        Self {
+    /// There will be a line after each interval.
+    pub(crate) fn new(interval: Duration) -> io::Result<Self> {
+        Ok(Self {
             now: Numbers::default(),
             told: Numbers::default(),
             latest: Duration::ZERO,
-        }
+            interval,
+            lines: Lines::new()?,
+        })
     }
 
-    /// What happened since the last line.
+    /// What happened since the last line. If that one is not out yet, the next one has it.
     pub(crate) fn tell_interval(&mut self, tallies: &[Arc<Tally>], servers: &[ServerMetrics]) {
+        if self.lines.is_stuck() {
+            return;
+        }
         self.read(tallies, servers);
-        tell(&format!("stats: {}", self.now.since(&self.told)));
+        let line = format!("stats: {}", self.now.since(&self.told));
+        self.lines.tell(line);
         self.told = self.now.clone();
     }
 
@@ -119,23 +152,18 @@ impl Report {
     pub(crate) fn tell_total(&mut self, tallies: &[Arc<Tally>], servers: &[ServerMetrics]) {
         self.read(tallies, servers);
         self.now.late = self.latest;
-        tell(&format!(
-            "stats in all: {}",
-            self.now.since(&Numbers::default())
-        ));
+        let line = format!("stats in all: {}", self.now.since(&Numbers::default()));
+        self.lines.tell_last(line);
     }
 
     fn read(&mut self, tallies: &[Arc<Tally>], servers: &[ServerMetrics]) {
         self.now = Numbers::default();
-        tallies.iter().for_each(|it| it.add_to(&mut self.now));
+        for tally in tallies {
+            tally.add_to(&mut self.now, self.interval);
+        }
         servers.iter().for_each(|it| self.now.add_server(it));
         self.latest = self.latest.max(self.now.late);
     }
-}
-
-fn tell(line: &str) {
-    // A stderr that nobody reads is no reason to stop serving.
-    let _ = writeln!(io::stderr(), "{NAME}: {line}");
 }
 
 #[derive(Clone, Debug, Default)]

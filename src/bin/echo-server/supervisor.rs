@@ -34,14 +34,17 @@ pub(crate) async fn supervise(options: Options) -> io::Result<()> {
     };
     let service = Arc::new(Service::new(options, context, manager, signals)?);
     drop(handle.create_task(tls::reload_at_sighup(Arc::clone(&service), hangups)));
+    if let Some(interval) = service.heartbeat {
+        let service = Arc::clone(&service);
+        service.supervisor_beats();
+        repeat(&handle, interval, move |_| service.supervisor_beats());
+    }
     if let Some(interval) = service.options.stats {
         let service = Arc::clone(&service);
         repeat(&handle, interval, move |_| service.tell_interval());
     }
     let outcome = run_workers(&handle, &service, listeners?).await;
-    if service.options.stats.is_some() {
-        service.tell_total();
-    }
+    service.tell_total();
     outcome
 }
 

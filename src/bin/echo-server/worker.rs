@@ -32,7 +32,7 @@ pub(crate) async fn work(
         service.signals.reached(1).await;
         end(&handle, &service, &servers).await?;
     }
-    service.tally(worker).look_at(&handle);
+    service.tally(worker).look_last_at(&handle);
     service.is_over(worker);
     Ok(())
 }
@@ -61,10 +61,9 @@ fn keep_telling(handle: &LoopHandle, service: &Arc<Service>, worker: usize) {
     if let Some(interval) = service.options.stats {
         // What takes longer is logged, and without a limit nothing is timed.
         handle.set_slow_callback_duration(SLOW);
-        let service = Arc::clone(service);
-        repeat(handle, interval, move |handle| {
-            service.tally(worker).look_at(handle);
-        });
+        let tally = Arc::clone(service.tally(worker));
+        tally.look_at(handle);
+        repeat(handle, interval, move |handle| tally.look_at(handle));
     }
 }
 
