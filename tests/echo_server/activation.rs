@@ -70,6 +70,22 @@ fn more_is_served_if_it_is_asked_for() {
     assert!(folder.names().is_empty());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_that_comes_twice_is_served_once() {
+    if !require("python3", "python3") {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path("other");
+    let sockets = ["tcp", path.to_str().unwrap(), "again"];
+    let server = EchoServer::start_with(activated(&sockets, &[]), 1);
+    echo(&server.connect(), b"hello");
+    assert_eq!(server.line(), format!("Serving on {}", path.display()));
+    echoes(&path);
+    assert_eq!(server.stop().stdout, Vec::<String>::new());
+}
+
 #[test]
 fn systemd_hands_its_socket_over() {
     if !require("systemd-socket-activate", "systemd") {

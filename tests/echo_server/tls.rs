@@ -638,21 +638,26 @@ fn files_that_cannot_be_used_are_named_in_one_line() {
 
 #[test]
 fn what_belongs_together_and_is_not_given_together_is_named_in_one_line() {
-    for (arguments, lacking) in [
-        (&["--tls-cert", "cert.pem"][..], "--tls-key <FILE>"),
-        (&["--tls-key", "key.pem"], "--tls-cert <FILE>"),
+    for (arguments, why) in [
+        (
+            &["--tls-cert", "cert.pem"][..],
+            "--tls-cert needs --tls-key as well",
+        ),
+        (
+            &["--tls-key", "key.pem"],
+            "--tls-key needs --tls-cert as well",
+        ),
         (
             &["--tls-client-ca", "ca.pem"],
-            "--tls-key <FILE> --tls-cert <FILE>",
+            "--tls-client-ca needs --tls-cert and --tls-key as well",
         ),
         (
             &["--tls-cert", "cert.pem", "--tls-client-ca", "ca.pem"],
-            "--tls-key <FILE>",
+            "--tls-client-ca needs --tls-key as well",
         ),
     ] {
         let line = refused(arguments, 2);
-        let expected = "echo-server: the following required arguments were not provided: ";
-        assert_eq!(line, format!("{expected}{lacking}"), "{arguments:?}");
+        assert_eq!(line, format!("echo-server: {why}"), "{arguments:?}");
     }
 }
 

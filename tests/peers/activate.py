@@ -3,7 +3,7 @@
     activate.py WHAT... -- PROGRAM ARGUMENT...
 
 Each WHAT is `tcp`, `udp`, `file`, `connected`, `unbound`, `unbound-unix`, `nothing`, or the path of
-a unix socket. LISTEN_FDS is set to their number unless it is set already.
+a unix socket, or `again` for the first one's socket once more. LISTEN_FDS is set to their number unless it is set already.
 """
 
 import fcntl
@@ -40,10 +40,13 @@ def opened(what):
 
 end = sys.argv.index("--")
 kinds, command = sys.argv[1:end], sys.argv[end + 1 :]
-aside = [
-    None if what == "nothing" else fcntl.fcntl(opened(what), fcntl.F_DUPFD, ASIDE)
-    for what in kinds
-]
+aside = []
+for what in kinds:
+    if what == "nothing":
+        aside.append(None)
+    else:
+        descriptor = aside[0] if what == "again" else opened(what)
+        aside.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD, ASIDE))
 os.closerange(FIRST, ASIDE)
 for place, descriptor in enumerate(aside, FIRST):
     if descriptor is not None:

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
+use rustix::fs::{Stat, fstat};
 use rustix::net::getpeername;
 
 /// A socket that listens already. It is the service manager's, so its path stays.
@@ -25,6 +26,24 @@ impl Inherited {
         }
     }
 
+    /// Whether it is another descriptor of the same socket.
+    fn is(&self, other: &Self) -> bool {
+        let (Ok(ours), Ok(theirs)) = (self.stat(), other.stat()) else {
+            return false;
+        };
+        // Not all systems number their sockets.
+        let is_known = ours.st_ino != 0;
+        is_known && (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        let stat = match self {
+            Self::Tcp(listener) => fstat(listener),
+            Self::Unix(listener) => fstat(listener),
+        };
+        Ok(stat?)
+    }
+
     fn is_connected(&self) -> bool {
         match self {
             Self::Tcp(listener) => getpeername(listener).is_ok(),
@@ -40,16 +59,22 @@ impl Inherited {
     }
 }
 
-/// Those that are meant for this process; there may be none. It has to be called before there is another thread, and
-/// once: the variables are removed, so that they go to no other program.
+/// Those that are meant for this process; there may be none. It has to be called before there is
+/// another thread, and once: the variables are removed, so that they go to no other program.
 pub(crate) fn inherited() -> io::Result<Vec<Inherited>> {
     let Some(count) = count()? else {
         return Ok(Vec::new());
     };
     let mut descriptors = ListenFd::from_env();
-    (0..count)
-        .map(|index| take(&mut descriptors, index))
-        .collect()
+    let mut sockets: Vec<Inherited> = Vec::new();
+    for index in 0..count {
+        let socket = take(&mut descriptors, index)?;
+        // A socket may come by several descriptors.
+        if !sockets.iter().any(|known| known.is(&socket)) {
+            sockets.push(socket);
+        }
+    }
+    Ok(sockets)
 }
 
 /// How many there are; `None` if somebody else is meant.

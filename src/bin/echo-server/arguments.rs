@@ -44,15 +44,15 @@ pub(crate) struct Options {
 
     /// Certificate to show, in a PEM file, with those behind it: everything is encrypted then.
     /// SIGHUP has it and the other files read again, for new connections
-    #[arg(long, help_heading = TLS, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, help_heading = TLS, value_name = "FILE")]
     pub(crate) tls_cert: Option<PathBuf>,
 
     /// Private key of the certificate, in a PEM file
-    #[arg(long, help_heading = TLS, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, help_heading = TLS, value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Let in only clients with a certificate that one of those in this PEM file has signed
-    #[arg(long, help_heading = TLS, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, help_heading = TLS, value_name = "FILE")]
     pub(crate) tls_client_ca: Option<PathBuf>,
 
     /// Take connections from a proxy, which puts a header of the PROXY protocol, version 1 or 2, in
@@ -123,7 +123,7 @@ pub(crate) enum Generated {
 impl Options {
     /// What the process was given.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        Self::try_parse()
+        Self::try_parse()?.with_all_of_tls()
     }
 
     /// Whether there is a TCP port to serve, by itself or since nothing else is.
@@ -145,6 +145,28 @@ impl Options {
             self.workers = 1;
         }
         Ok(self)
+    }
+}
+
+impl Options {
+    /// Refuses a part of what is needed for TLS, and says which one needs what. clap's own message
+    /// names only what is missing.
+    fn with_all_of_tls(self) -> Result<Self, clap::Error> {
+        let files = [
+            ("--tls-client-ca", &self.tls_client_ca),
+            ("--tls-cert", &self.tls_cert),
+            ("--tls-key", &self.tls_key),
+        ];
+        let missing = files[1..].iter().filter(|(_, file)| file.is_none());
+        let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+        let given = files.iter().find(|(_, file)| file.is_some());
+        match given {
+            Some((name, _)) if !missing.is_empty() => {
+                let message = format!("{name} needs {} as well", missing.join(" and "));
+                Err(Self::command().error(ErrorKind::MissingRequiredArgument, message))
+            }
+            _ => Ok(self),
+        }
     }
 }
 

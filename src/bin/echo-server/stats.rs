@@ -199,7 +199,10 @@ impl Numbers {
                 received: self.received - before.received,
                 sent: self.sent - before.sent,
                 errors: self.errors - before.errors,
-                closed: std::array::from_fn(|kind| self.closed[kind] - before.closed[kind]),
+                // The last ones, of no reason, were worked out, and may have been too many.
+                closed: std::array::from_fn(|kind| {
+                    self.closed[kind].saturating_sub(before.closed[kind])
+                }),
                 late: self.late,
             },
         }
@@ -239,7 +242,7 @@ impl fmt::Display for Line {
     }
 }
 
-const REASONS: [(CloseReason, &str); 10] = [
+const REASONS: [(CloseReason, &str); 11] = [
     (CloseReason::PeerEof, "by the peer"),
     (CloseReason::Closed, "by us"),
     (CloseReason::Reset, "broken"),
@@ -249,6 +252,22 @@ const REASONS: [(CloseReason, &str); 10] = [
     (CloseReason::Truncated, "truncated"),
     (CloseReason::TlsFailed, "TLS failed"),
     (CloseReason::Aborted, "aborted"),
+    (CloseReason::Detached, "detached"),
     (CloseReason::HandlerFailed, "handler failed"),
 ];
 const KINDS: usize = REASONS.len() + 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread may end connections between the looks at its numbers.
+    #[test]
+    fn those_that_end_for_no_known_reason_may_seem_to_become_fewer() {
+        let mut before = Numbers::default();
+        before.closed[REASONS.len()] = 2;
+        let mut now = Numbers::default();
+        now.closed[REASONS.len()] = 1;
+        assert_eq!(now.since(&before).during.closed, [0; KINDS]);
+    }
+}
