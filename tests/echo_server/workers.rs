@@ -7,6 +7,8 @@ use std::process::Command;
 
 use crate::command_line::refused_by;
 use crate::common::folder::Folder;
+#[cfg(target_os = "linux")]
+use crate::common::peers::skip;
 use crate::common::{PATIENCE, wait_for};
 use crate::server::{APIS, BINARY, EchoServer, connect, echo, end, expect_eof};
 use crate::unix::echoes;
@@ -147,6 +149,37 @@ fn who_shares_a_port_with_another_server_says_so() {
     assert_eq!(second.stop().stderr.matches(&warning).count(), 1);
     let log = first.stop().stderr;
     assert!(!log.contains("WARN"), "{log}");
+}
+
+/// In a network without IPv6, with a name that has addresses of both families.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_family_that_is_missing_is_told_once() {
+    let folder = Folder::new();
+    let hosts = folder.path("hosts");
+    std::fs::write(&hosts, "127.0.0.1 both\n::1 both\n").unwrap();
+    let apart = "mount --bind \"$0\" /etc/hosts && ip link set lo up \
+                 && echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-rnm", "sh", "-c", script]).arg(&hosts);
+        command
+    };
+    if !unshare(apart).status().is_ok_and(|status| status.success()) {
+        skip("no network of one's own is permitted (unshare)");
+        return;
+    }
+    for port in ["0", "7007"] {
+        for workers in ["1", "2"] {
+            let mut command = unshare(&format!("{apart} && exec \"$@\""));
+            command.args([BINARY, "--host", "both", "--port", port]);
+            command.args(["--workers", workers]);
+            let log = EchoServer::start_with(command, 1).stop().stderr;
+            let warnings: Vec<_> = log.lines().filter(|it| it.contains("WARN")).collect();
+            assert_eq!(warnings.len(), 1, "{log}");
+            assert!(warnings[0].contains("[::1]:"), "{log}");
+        }
+    }
 }
 
 #[test]

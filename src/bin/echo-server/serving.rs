@@ -62,40 +62,60 @@ async fn tcp(options: &Options) -> io::Result<Vec<Vec<Endpoint>>> {
     if hosts.is_empty() {
         hosts.push(DEFAULT_HOST.to_owned());
     }
-    let endpoint = Endpoint::from((hosts, options.port.unwrap_or(DEFAULT_PORT)));
+    let port = options.port.unwrap_or(DEFAULT_PORT);
+    let endpoint = Endpoint::from((hosts, port));
     if options.workers == 1 {
         return Ok(vec![vec![endpoint]]);
     }
-    let sockets = shared(endpoint, options.workers).await?;
+    let sockets = shared(endpoint, port != 0, options.workers).await?;
     let endpoints = |sockets: Vec<OwnedFd>| sockets.into_iter().map(Endpoint::from).collect();
     Ok(sockets.into_iter().map(endpoints).collect())
 }
 
 /// The addresses behind the names, in the families that there are, on a port that is free on all of
 /// them: a server finds them that never serves, and keeps them until they are taken.
-async fn shared(endpoint: Endpoint, workers: usize) -> io::Result<Vec<Vec<OwnedFd>>> {
-    struct Nobody;
-    impl Protocol for Nobody {}
-    let finder = |shares| {
-        create_server(|| Nobody, endpoint.clone())
-            .reuse_port(shares)
-            .start_serving(false)
-    };
-    // One that does not share finds out whether somebody else is there, and goes at once.
-    let is_taken = finder(false)
-        .await
-        .is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
-    let finder = finder(true).await?;
+async fn shared(endpoint: Endpoint, has_port: bool, workers: usize) -> io::Result<Sockets> {
+    let finder = finder(endpoint, true).await?;
     let addresses: Vec<SocketAddr> = finder
         .sockets()
         .iter()
         .filter_map(Address::as_inet)
         .collect();
-    if is_taken {
-        let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-        log::warn!("{}: another server shares it", addresses.join(", "));
+    // On a port that we were given by the system there is nobody else.
+    if has_port {
+        finder.close();
+        finder.wait_closed().await?;
+        let taken = taken(&addresses).await;
+        if !taken.is_empty() {
+            log::warn!("{}: another server shares it", taken.join(", "));
+        }
     }
     reuse_port_sockets(&addresses, workers)
+}
+
+/// For each worker, in the order of the addresses.
+type Sockets = Vec<Vec<OwnedFd>>;
+
+/// Those that somebody else has: one who does not share them finds that out, and goes at once.
+async fn taken(addresses: &[SocketAddr]) -> Vec<String> {
+    let mut taken = Vec::new();
+    for address in addresses {
+        let found = finder(Endpoint::from(*address), false).await;
+        if found.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+            taken.push(address.to_string());
+        }
+    }
+    taken
+}
+
+/// It holds sockets that do not listen.
+async fn finder(endpoint: Endpoint, shares: bool) -> io::Result<Server> {
+    struct Nobody;
+    impl Protocol for Nobody {}
+    create_server(|| Nobody, endpoint)
+        .reuse_port(shares)
+        .start_serving(false)
+        .await
 }
 
 /// Sets what all four kinds of servers have, and starts one.
