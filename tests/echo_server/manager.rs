@@ -1,8 +1,7 @@
 //! What a service manager hears.
 
-use std::io::Read;
-#[cfg(target_os = "linux")]
-use std::io::{ErrorKind, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -85,6 +84,33 @@ fn hears_when_all_is_served_and_when_the_end_begins() {
     for workers in ["1", "3"] {
         readiness_and_the_end(&manager, workers);
     }
+}
+
+/// The certificate comes by a pipe, so it waits for us while it starts.
+#[test]
+fn hears_nothing_before_all_is_served() {
+    let manager = Manager::new();
+    let folder = Folder::new();
+    let path = folder.path("cert");
+    let made = Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let mut command = manager.command(&[]);
+    command
+        .args(["--tls-cert".as_ref(), path.as_os_str()])
+        .args(["--tls-key".as_ref(), cert("server.key").as_os_str()]);
+    let server = EchoServer::start_with(command, 0);
+    // This returns when the server reads.
+    let mut pipe = File::options().write(true).open(&path).unwrap();
+    manager.socket.set_nonblocking(true).unwrap();
+    let outcome = manager.socket.recv(&mut [0; 1000]);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WouldBlock);
+    manager.socket.set_nonblocking(false).unwrap();
+    let pem = std::fs::read(cert("server.pem")).unwrap();
+    pipe.write_all(&pem).unwrap();
+    drop(pipe);
+    assert_eq!(manager.hears(), "READY=1");
+    assert!(server.line().starts_with("Serving on "));
+    server.stop();
 }
 
 #[cfg(target_os = "linux")]

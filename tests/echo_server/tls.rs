@@ -442,6 +442,9 @@ fn a_sighup_before_all_workers_serve_waits_until_they_do() {
         trace.contains("listen(").then_some(())
     });
     let process = only_child(server.process.id());
+    manager.set_nonblocking(true).unwrap();
+    assert!(manager.recv(&mut [0]).is_err(), "ready before it listens");
+    manager.set_nonblocking(false).unwrap();
     signal(process, "HUP");
     assert_eq!(
         [hears(), hears(), hears()],
