@@ -26,6 +26,7 @@ pub(crate) async fn echo(mut reader: StreamReader, writer: StreamWriter, tally: 
         if writer.drain().await.is_err() {
             break;
         }
+        counted.look_at(writer.transport());
     }
     // Once everything is sent.
     writer.close();
@@ -80,6 +81,7 @@ impl Protocol for Echo {
 
     fn resume_writing(&mut self) {
         if let Some(transport) = &self.transport {
+            self.counted.look_at(transport);
             transport.resume_reading();
         }
     }

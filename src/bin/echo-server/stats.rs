@@ -96,6 +96,11 @@ impl Counted {
     pub(crate) fn echoed(&mut self, bytes: usize, transport: &Transport) {
         self.received += bytes as u64;
         add(&self.tally.received, bytes as u64);
+        self.look_at(transport);
+    }
+
+    /// Something that waited was sent.
+    pub(crate) fn look_at(&mut self, transport: &Transport) {
         let unsent = transport.get_write_buffer_size() as u64;
         self.sent_up_to(self.received.saturating_sub(unsent));
     }
