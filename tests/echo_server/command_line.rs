@@ -190,6 +190,27 @@ fn help_and_version_are_answers_and_no_errors() {
     assert_eq!(String::from_utf8(version.stdout).unwrap(), expected);
 }
 
+/// `-h` is a summary, and what is not wrapped by its reader is not too wide for a page.
+#[test]
+fn the_short_help_is_short_and_the_long_one_is_narrow_at_its_end() {
+    let [short, long] = ["-h", "--help"].map(|argument| {
+        let output = run(&[argument]);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    });
+    assert!(short.len() < long.len(), "{short}");
+    let (options, _) = short.split_once("\nEnvironment:").expect(&short);
+    for line in options.lines().filter(|line| line.contains("--")) {
+        let (_, said) = line.trim().split_once("  ").unwrap_or_default();
+        let said = said.split(" [").next().unwrap_or_default();
+        assert!(said.trim().len() <= 80, "{line}");
+    }
+    let (_, verbatim) = long.split_once("\nEnvironment:").expect(&long);
+    for line in verbatim.lines() {
+        assert!(line.len() <= 70, "{line}");
+    }
+}
+
 #[test]
 fn a_bad_argument_is_named_in_one_line() {
     let cases: [(&[&str], &str); 28] = [

@@ -265,39 +265,6 @@ fn bytes_in(line: &str) -> Option<u64> {
     before.rsplit(' ').next()?.parse().ok()
 }
 
-/// What is written goes out later, when nothing comes any more.
-#[test]
-fn what_a_late_reader_takes_is_counted_up_to_the_low_mark() {
-    for api in APIS {
-        let arguments = ["--api", api, "--idle-timeout", "1", "--stats", "600"];
-        let server = EchoServer::start(&arguments);
-        let mut client = server.connect();
-        // As much as the server takes before anything is read.
-        client.set_nonblocking(true).unwrap();
-        let (mut sent, mut stuck) = (0, 0);
-        wait_for("the server reads no more", || {
-            match client.write(&[b'x'; 64 * 1024]) {
-                Ok(bytes) => (sent, stuck) = (sent + bytes, 0),
-                Err(_) => stuck += 1,
-            }
-            (stuck == 20).then_some(())
-        });
-        client.set_nonblocking(false).unwrap();
-        let mut echoed = vec![0; sent];
-        client.read_exact(&mut echoed).unwrap();
-        expect_eof(&client);
-        let log = server.stop().stderr;
-        let number = |unit: &str| -> usize {
-            let (before, _) = total(&log).split_once(unit).expect(&log);
-            before.rsplit(' ').next().unwrap().parse().expect(&log)
-        };
-        let (received, counted) = (number(" bytes in"), number(" bytes out"));
-        assert_eq!(received, sent, "{log}");
-        let low_mark = 16 * 1024;
-        assert!((sent - low_mark..=sent).contains(&counted), "{api}: {log}");
-    }
-}
-
 #[test]
 fn without_being_asked_it_tells_no_numbers() {
     let server = EchoServer::start(&["--log-level", "off"]);

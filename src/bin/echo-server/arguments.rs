@@ -27,8 +27,10 @@ pub(crate) struct Options {
     #[arg(long, help_heading = SOCKETS, allow_negative_numbers = true)]
     pub(crate) port: Option<u16>,
 
-    /// Unix socket to serve, may be given several times; no TCP then, unless --host or --port is
-    /// given as well. Of several workers the first one serves it
+    /// Unix socket to serve, may be given several times
+    ///
+    /// No TCP then, unless --host or --port is given as well. Of several workers the first one
+    /// serves it.
     #[arg(long, help_heading = SOCKETS, value_name = "PATH")]
     pub(crate) unix: Vec<PathBuf>,
 
@@ -42,8 +44,10 @@ pub(crate) struct Options {
     )]
     pub(crate) backlog: u32,
 
-    /// Certificate to show, in a PEM file, with those behind it: everything is encrypted then.
-    /// SIGHUP has it and the other files read again, for new connections
+    /// Certificate to show, in a PEM file: everything is encrypted then
+    ///
+    /// Those behind it are in the same file. SIGHUP has it and the other files read again, for new
+    /// connections.
     #[arg(long, help_heading = TLS, value_name = "FILE")]
     pub(crate) tls_cert: Option<PathBuf>,
 
@@ -51,23 +55,27 @@ pub(crate) struct Options {
     #[arg(long, help_heading = TLS, value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// Let in only clients with a certificate that one of those in this PEM file has signed
+    /// Let in only clients whose certificate one in this PEM file has signed
     #[arg(long, help_heading = TLS, value_name = "FILE")]
     pub(crate) tls_client_ca: Option<PathBuf>,
 
-    /// Take connections from a proxy, which puts a header of the PROXY protocol, version 1 or 2, in
-    /// front of each, and of TLS: it says who the client is, which is logged. A connection that
-    /// does not begin with one, or not within 5 seconds, is closed
+    /// Take connections from a proxy, with headers of the PROXY protocol
+    ///
+    /// Version 1 or 2, in front of everything else, also of TLS. It says who the client is, which is
+    /// logged. A connection that does not begin with one, or not within 5 seconds, is closed.
     #[arg(long, help_heading = CONNECTIONS)]
     pub(crate) proxy_protocol: bool,
 
-    /// Bytes to buffer for a connection: with streams reading pauses above twice as many, with
-    /// protocols it pauses when more than these wait to be sent
+    /// Bytes to buffer for a connection
+    ///
+    /// With streams reading pauses above twice as many, with protocols it pauses when more than
+    /// these wait to be sent.
     #[arg(long, help_heading = CONNECTIONS, value_name = "BYTES", default_value = "65536", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) limit: usize,
 
-    /// How many connections there may be at a time, on all sockets and of all workers together;
-    /// others wait until one of them ends [default: no limit]
+    /// How many connections there may be at a time [default: no limit]
+    ///
+    /// On all sockets and of all workers together. Others wait until one of them ends.
     #[arg(long, help_heading = CONNECTIONS, value_name = "NUMBER", value_parser = positive, allow_negative_numbers = true)]
     pub(crate) max_connections: Option<usize>,
 
@@ -83,8 +91,10 @@ pub(crate) struct Options {
     #[arg(long, help_heading = CONNECTIONS, value_name = "SECONDS", default_value = "5", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) shutdown_timeout: Duration,
 
-    /// How many event loops to run, each on a thread of its own: the system spreads connections
-    /// over them. 0 is one for each core, or one where only --unix is served
+    /// How many event loops to run, each on a thread of its own
+    ///
+    /// The system spreads connections over them. 0 is one for each core, or one where only --unix
+    /// is served.
     #[arg(long, help_heading = RUNNING, value_name = "NUMBER", default_value = "1", value_parser = workers, allow_negative_numbers = true)]
     pub(crate) workers: usize,
 
@@ -92,8 +102,10 @@ pub(crate) struct Options {
     #[arg(long, help_heading = RUNNING, value_enum, default_value_t = Api::Streams)]
     pub(crate) api: Api,
 
-    /// Tell on stderr every so often, and once more at the end, how many connections came and went
-    /// and why, how many bytes and errors there were, and how late the loop was; 0.01 at least
+    /// Tell numbers on stderr every so often, 0.01 at least, and at the end
+    ///
+    /// How many connections came and went and why, how many bytes and errors there were, and how
+    /// late the loops were.
     #[arg(long, help_heading = RUNNING, value_name = "SECONDS", value_parser = interval, allow_negative_numbers = true)]
     pub(crate) stats: Option<Duration>,
 
@@ -246,19 +258,24 @@ const RUNNING: &str = "Running";
 /// What it is told in other ways than by arguments.
 const ENVIRONMENT: &str = "\
 Environment:
-  LISTEN_FDS, LISTEN_PID      Sockets that a service manager has opened are served; no others then,
-                              unless --host, --port or --unix is given as well
-  NOTIFY_SOCKET               Is told when all sockets are served, of a reload, and of the end
-  WATCHDOG_USEC, WATCHDOG_PID NOTIFY_SOCKET hears four times in this time that all loops run
+  LISTEN_FDS, LISTEN_PID
+        Sockets that a service manager has opened are served; no others
+        then, unless --host, --port or --unix is given as well
+  NOTIFY_SOCKET
+        Is told when all is served, of a reload, and of the end
+  WATCHDOG_USEC, WATCHDOG_PID
+        NOTIFY_SOCKET hears four times in this time that all loops run
 
 Signals:
-  SIGINT, SIGTERM             End it; a second one ends it at once
-  SIGHUP                      With TLS: read the files of certificate and key again
+  SIGINT, SIGTERM
+        End it; a second one ends it at once
+  SIGHUP
+        With TLS: read the files of certificate and key again
 
 Exit status:
-  0  It was ended by a signal, or has answered
-  1  It could not serve, or a worker failed
-  2  The arguments make no sense
+  0     It was ended by a signal, or has answered
+  1     It could not serve, or a worker failed
+  2     The arguments make no sense
 ";
 
 const BAD_ARGUMENT: u8 = 2;

@@ -105,7 +105,8 @@ impl Counted {
         self.sent_up_to(self.received.saturating_sub(unsent));
     }
 
-    /// The connection is over, and all was sent if it ended well.
+    /// The connection is over, and all was sent if it ended well. Else what went out
+    /// after the last look is not counted: nobody knows how much it was.
     pub(crate) fn closed(&mut self, transport: &Transport) {
         let reason = transport.get_extra_info(ClosedBecause);
         if matches!(reason, Some(CloseReason::Closed | CloseReason::PeerEof)) {
