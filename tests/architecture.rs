@@ -385,7 +385,8 @@ const PLACES: &[Place] = &[
     },
     Place {
         words: "Instant :: now",
-        only_in: &["sys/", "testing/"],
+        // The clock; and when the program's loops were heard of, which others than they ask.
+        only_in: &["sys/", "testing/", "bin/echo-server/stats.rs"],
     },
     Place {
         words: "SystemTime",
@@ -420,8 +421,9 @@ const PLACES: &[Place] = &[
     },
     Place {
         words: "thread ::",
-        // Those for what blocks; and those of a program with several loops, each of which has one.
-        only_in: &["sys/pool.rs", "group.rs"],
+        // Those for what blocks; those of a program with several loops, each of which has one; and
+        // the one that waits for whoever reads the program's numbers.
+        only_in: &["sys/pool.rs", "group.rs", "bin/echo-server/lines.rs"],
     },
     Place {
         words: "Mutex",
@@ -429,8 +431,10 @@ const PLACES: &[Place] = &[
         // the process's signals; the certificate that any of them may have read again; how many
         // connections all of them may have; and what the workers of the program have in common.
         only_in: &[
+            "bin/echo-server/count.rs",
+            "bin/echo-server/manager.rs",
             "bin/echo-server/service.rs",
-            "bin/echo-server/signals.rs",
+            "bin/echo-server/stats.rs",
             "endpoints/limit.rs",
             "event_loop/remote.rs",
             "event_loop/services.rs",
