@@ -229,6 +229,10 @@ impl Conditions {
             let why = format!("latency({start:?}..={end:?}): the range is empty");
             return Err(invalid_input(why));
         }
+        if *self.latency.end() > LONGEST_LATENCY {
+            let why = format!("latency({:?}): more than a day", self.latency);
+            return Err(invalid_input(why));
+        }
         if self.bandwidth == Some(0) {
             let why = "bandwidth(0): nothing would ever arrive; a partition is what parts hosts";
             return Err(invalid_input(why));
@@ -243,6 +247,9 @@ impl Conditions {
         Ok(())
     }
 }
+
+/// What takes longer than a day takes for ever.
+const LONGEST_LATENCY: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for Conditions {
     fn default() -> Self {
@@ -277,6 +284,10 @@ mod tests {
             (
                 day.clone().latency(second..=Duration::ZERO),
                 "latency(1s..=0ns)",
+            ),
+            (
+                day.clone().latency(second..=Duration::MAX),
+                "more than a day",
             ),
             (day.clone().bandwidth(0), "bandwidth(0)"),
             (day.clone().buffer(0), "buffer(0)"),

@@ -4,6 +4,7 @@
 //! goes wrong on a network goes wrong before there is a connection. Invariants: a connect is answered
 //! once, or given up; unix sockets connect at once. asyncio's counterpart: none.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::sys::{Address, ConnectFailure, SourceId, UnixAddress};
 use crate::testing::ids::{HostId, ListeningId, SocketId};
 use crate::testing::packet::{Packet, Syn};
 use crate::testing::socket::{Life, Socket};
-use crate::testing::world::{Happening, World, pair};
+use crate::testing::world::{Happening, Travelling, World, pair};
 
 impl World {
     pub(super) fn connect(
@@ -36,7 +37,10 @@ impl World {
             ip if ip.is_unspecified() => SocketAddr::new(loopback(ip), to.port()),
             _ => to,
         };
-        let id = self.new_socket(Socket::new(host, Some(source), local.into(), to.into()));
+        let far = self.host_of(host, to.ip()).unwrap_or(host);
+        let mut socket = Socket::new(host, Some(source), local.into(), to.into());
+        socket.far = far;
+        let id = self.new_socket(socket);
         self.note("connect", id.0, to.port().into());
         self.schedule_in(CONNECT_TIMEOUT, Happening::GiveUpConnecting(id));
         let syn = Syn {
@@ -44,7 +48,7 @@ impl World {
             to,
             tries: 0,
         };
-        let delay = self.delay(host, self.host_of(host, to.ip()).unwrap_or(host));
+        let delay = self.delay(host, far);
         self.schedule_in(delay, Happening::Knock(syn));
         Ok(id)
     }
@@ -64,7 +68,7 @@ impl World {
             IpAddr::V6(self.host(host).v6)
         };
         let Some(from) = from else {
-            return Ok(SocketAddr::new(own, self.free_port(host)));
+            return Ok(SocketAddr::new(own, self.free_port(host)?));
         };
         if !self.host(host).may_bind(&from.into()) {
             return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
@@ -75,7 +79,7 @@ impl World {
             from.ip()
         };
         match from.port() {
-            0 => Ok(SocketAddr::new(ip, self.free_port(host))),
+            0 => Ok(SocketAddr::new(ip, self.free_port(host)?)),
             port if self.is_taken(host, port) => {
                 Err(io::Error::from_raw_os_error(libc::EADDRINUSE))
             }
@@ -84,25 +88,30 @@ impl World {
     }
 
     fn is_taken(&self, host: HostId, port: u16) -> bool {
-        let sockets = self.sockets.values().filter(|socket| socket.host == host);
-        let listeners = self
-            .listeners
-            .values()
-            .filter(|listener| listener.host == host);
-        let addresses = sockets.map(|socket| &socket.local);
-        let mut addresses = addresses.chain(listeners.map(|listener| &listener.address));
-        addresses.any(|address| address.port() == Some(port))
+        self.ports(host).any(|taken| taken == port)
     }
 
-    pub(super) fn free_port(&mut self, host: HostId) -> u16 {
-        loop {
-            let state = self.host(host);
-            let port = state.next_port;
-            state.next_port = port.checked_add(1).unwrap_or(FIRST_PORT_AGAIN);
-            if !self.is_taken(host, port) {
-                return port;
-            }
-        }
+    /// The ports of a host that are in use, some of them several times.
+    fn ports(&self, host: HostId) -> impl Iterator<Item = u16> {
+        let sockets = self.sockets.values();
+        let sockets = sockets.filter(move |socket| socket.host == host);
+        let listeners = self.listeners.values();
+        let listeners = listeners.filter(move |listener| listener.host == host);
+        let addresses = sockets.map(|socket| &socket.local);
+        let addresses = addresses.chain(listeners.map(|listener| &listener.address));
+        addresses.filter_map(Address::port)
+    }
+
+    /// The next port that nobody has.
+    pub(super) fn free_port(&mut self, host: HostId) -> io::Result<u16> {
+        let taken: BTreeSet<u16> = self.ports(host).collect();
+        let next = self.hosts[host.0].next_port;
+        let mut candidates = (next..=u16::MAX).chain(FIRST_PORT_AGAIN..next);
+        let Some(port) = candidates.find(|port| !taken.contains(port)) else {
+            return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
+        };
+        self.host(host).next_port = port.checked_add(1).unwrap_or(FIRST_PORT_AGAIN);
+        Ok(port)
     }
 
     fn new_socket(&mut self, socket: Socket) -> SocketId {
@@ -133,15 +142,13 @@ impl World {
         let listener = self.listener_at(host, syn.to);
         let Some(listener) = listener.filter(|_| !self.random.chance(refusals)) else {
             let delay = self.delay(host, from);
-            let (to, packet) = (syn.from, Packet::Reset);
-            return self.schedule_in(
-                delay,
-                Happening::Arrive {
-                    from: to,
-                    to,
-                    packet,
-                },
-            );
+            let travelling = Travelling {
+                from: syn.from,
+                to: syn.from,
+                between: (host, from),
+                packet: Packet::Reset,
+            };
+            return self.schedule_in(delay, Happening::Arrive(travelling));
         };
         let listening = &self.listeners[&listener];
         if listening.queue.len() > listening.backlog {
@@ -149,6 +156,7 @@ impl World {
         }
         let mut accepted = Socket::new(host, None, syn.to.into(), client);
         accepted.peer = Some(syn.from);
+        accepted.far = from;
         accepted.life = Life::Open;
         accepted.room = buffer;
         let id = self.new_socket(accepted);

@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 use crate::testing::ids::{HostId, SocketId};
-use crate::testing::socket::{Life, Socket};
-use crate::testing::world::{Happening, Held, World, pair};
+use crate::testing::packet::Packet;
+use crate::testing::socket::Life;
+use crate::testing::world::{Happening, Partition, World, pair};
 
 impl World {
     /// What is to befall a connection, if anything is.
@@ -54,18 +55,15 @@ impl World {
 
     /// Both ends of all connections between two hosts.
     fn between(&self, one: HostId, other: HostId) -> Vec<SocketId> {
-        let host = |id| self.sockets.get(&id).map(|socket: &Socket| socket.host);
-        let all = self.sockets.iter().filter(|(_, socket)| {
-            let there = socket.peer.and_then(host);
-            there.is_some_and(|there| pair(socket.host, there) == pair(one, other))
-        });
+        let all = self.sockets.iter();
+        let all = all.filter(|(_, socket)| pair(socket.host, socket.far) == pair(one, other));
         all.map(|(id, _)| *id).collect()
     }
 
     pub(super) fn end_early(&mut self, id: SocketId) {
         if let Some(socket) = self.sockets.get_mut(&id) {
             if socket.life == Life::Open && !std::mem::replace(&mut socket.ended, true) {
-                self.tally.early_ends += 1;
+                socket.ended_early = true;
                 self.tell(id);
             }
         }
@@ -81,44 +79,45 @@ impl World {
         }
     }
 
-    pub(super) fn part(&mut self, one: HostId, other: HostId) {
-        self.partitions.entry(pair(one, other)).or_default().depth += 1;
+    /// Parts two hosts, for the reason that `add` adds.
+    pub(super) fn part(&mut self, one: HostId, other: HostId, add: impl FnOnce(&mut Partition)) {
+        add(self.partitions.entry(pair(one, other)).or_default());
         self.note("part", one.0 as u64, other.0 as u64);
         for id in self.between(one, other) {
             self.ask_for_room(id);
         }
     }
 
-    /// One reason for the partition is gone. What was held arrives, in its order, if it was the last.
-    pub(super) fn heal(&mut self, one: HostId, other: HostId) {
+    /// Takes a reason back. What was held arrives, in its order, if it was the last.
+    pub(super) fn heal(&mut self, one: HostId, other: HostId, take: impl FnOnce(&mut Partition)) {
         let pair = pair(one, other);
         let Some(partition) = self.partitions.get_mut(&pair) else {
             return;
         };
-        partition.depth -= 1;
-        if partition.depth > 0 {
+        take(partition);
+        if partition.by_weather > 0 || partition.by_hand {
             return;
         }
-        let held = self
-            .partitions
-            .remove(&pair)
-            .map(|partition| partition.held);
+        let held = self.partitions.remove(&pair).map(|parted| parted.held);
         self.note("heal", one.0 as u64, other.0 as u64);
-        for Held { from, to, packet } in held.unwrap_or_default() {
-            if let Some(socket) = self.sockets.get_mut(&from) {
-                socket.unheard -= 1;
+        for id in self.between(one, other) {
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                socket.waits_since = None;
+                socket.unheard = 0;
             }
-            self.arrive(from, to, packet);
+        }
+        for travelling in held.unwrap_or_default() {
+            self.arrive(travelling);
         }
     }
 
-    /// A packet has not arrived: the sender tries for a while, and gives up.
-    pub(super) fn wait_to_be_heard(&mut self, from: SocketId) {
-        if let Some(socket) = self.sockets.get_mut(&from) {
+    /// A packet has not arrived. What has to be acknowledged is sent again and again, for a while.
+    pub(super) fn wait_to_be_heard(&mut self, from: SocketId, packet: &Packet) {
+        if let (Some(socket), Packet::Bytes(_) | Packet::End) =
+            (self.sockets.get_mut(&from), packet)
+        {
             socket.unheard += 1;
-            if socket.unheard == 1 {
-                self.schedule_in(SEND_TIMEOUT, Happening::GiveUpSending(from));
-            }
+            self.begin_to_wait(from);
         }
     }
 
@@ -126,25 +125,35 @@ impl World {
     pub(super) fn ask_for_room(&mut self, id: SocketId) {
         let is_blocked = self.sockets.get(&id).is_some_and(|socket| socket.blocked);
         if is_blocked && self.is_cut_off(id) {
-            self.schedule_in(SEND_TIMEOUT, Happening::GiveUpSending(id));
+            self.begin_to_wait(id);
         }
     }
 
+    fn begin_to_wait(&mut self, id: SocketId) {
+        let now = self.now;
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            if socket.waits_since.is_none() {
+                socket.waits_since = Some(now);
+                self.schedule_in(SEND_TIMEOUT, Happening::GiveUpSending(id));
+            }
+        }
+    }
+
+    /// It may have been heard, and wait for something else by now.
     pub(super) fn give_up_sending(&mut self, id: SocketId) {
-        let waits = |socket: &Socket| socket.unheard > 0 || socket.blocked;
-        if self.sockets.get(&id).is_some_and(waits) && self.is_cut_off(id) {
+        let since = self.sockets.get(&id).and_then(|socket| socket.waits_since);
+        let is_long = since.is_some_and(|since| self.now - since >= SEND_TIMEOUT);
+        if is_long && self.is_cut_off(id) {
             self.break_off(id, libc::ETIMEDOUT);
         }
     }
 
     /// Whether nothing from here reaches the other end.
     fn is_cut_off(&self, id: SocketId) -> bool {
-        let Some(socket) = self.sockets.get(&id) else {
-            return false;
-        };
-        let peer = socket.peer.and_then(|peer| self.sockets.get(&peer));
-        let parted = |peer: &Socket| self.partitions.contains_key(&pair(socket.host, peer.host));
-        socket.silent || peer.is_some_and(parted)
+        self.sockets.get(&id).is_some_and(|socket| {
+            let parted = pair(socket.host, socket.far);
+            socket.silent || self.partitions.contains_key(&parted)
+        })
     }
 }
 

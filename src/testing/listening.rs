@@ -25,13 +25,13 @@ impl World {
         if !self.host(host).may_bind(at) {
             return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
         }
-        self.take_descriptor(host)?;
         let address = match at {
             Address::Inet(inet) if inet.port() == 0 => {
-                Address::from(SocketAddr::new(inet.ip(), self.free_port(host)))
+                Address::from(SocketAddr::new(inet.ip(), self.free_port(host)?))
             }
             address => address.clone(),
         };
+        self.take_descriptor(host)?;
         if self.is_in_the_way(host, &address, how) {
             self.give_descriptor(host);
             return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));

@@ -38,6 +38,7 @@ impl Network {
     /// `InvalidInput` if they make no sense.
     pub fn set_link(&self, one: &Host, other: &Host, conditions: Conditions) -> io::Result<()> {
         conditions.check()?;
+        self.check(one, other)?;
         self.0
             .with(|world| world.links.insert(pair(one.id, other.id), conditions));
         Ok(())
@@ -48,24 +49,48 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a host and itself.
+    /// `InvalidInput` for a host and itself, and for one of another simulation.
     pub fn partition(&self, one: &Host, other: &Host) -> io::Result<()> {
+        self.check(one, other)?;
         if one.id == other.id {
             return Err(invalid_input("a host cannot be parted from itself"));
         }
-        self.0.with(|world| world.part(one.id, other.id));
+        self.0
+            .with(|world| world.part(one.id, other.id, |parted| parted.by_hand = true));
         Ok(())
     }
 
-    /// Ends a partition; one that was not there is no error.
+    /// Ends what [`partition`](Self::partition) began, however often that was called. A partition that
+    /// the weather made ends by itself.
+    ///
+    /// # Panics
+    ///
+    /// If a host is of another simulation.
     pub fn heal(&self, one: &Host, other: &Host) {
-        self.0.with(|world| world.heal(one.id, other.id));
+        self.check(one, other)
+            .unwrap_or_else(|error| panic!("{error}"));
+        self.0
+            .with(|world| world.heal(one.id, other.id, |parted| parted.by_hand = false));
     }
 
     /// Resets every connection between two hosts.
+    ///
+    /// # Panics
+    ///
+    /// If a host is of another simulation.
     pub fn reset_connections(&self, one: &Host, other: &Host) {
+        self.check(one, other)
+            .unwrap_or_else(|error| panic!("{error}"));
         self.0
             .with(|world| world.reset_connections(one.id, other.id));
+    }
+
+    fn check(&self, one: &Host, other: &Host) -> io::Result<()> {
+        let ours = |host: &Host| Rc::ptr_eq(&host.world, &self.0);
+        if ours(one) && ours(other) {
+            return Ok(());
+        }
+        Err(invalid_input("this host is of another simulation"))
     }
 }
 

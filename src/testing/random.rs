@@ -76,8 +76,9 @@ impl Random {
     pub fn duration(&mut self, range: RangeInclusive<Duration>) -> Duration {
         let (start, end) = range.into_inner();
         let nanos = end.saturating_sub(start).as_nanos();
-        let nanos = usize::try_from(nanos).unwrap_or(usize::MAX);
-        start + Duration::from_nanos(self.within(0..=nanos) as u64)
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        let drawn = (u128::from(self.next_u64()) * (u128::from(nanos) + 1)) >> 64;
+        start.saturating_add(Duration::from_nanos(drawn as u64))
     }
 
     /// So many bytes.

@@ -76,6 +76,9 @@ impl Run {
             if self.busy > LONGEST_BUSY {
                 return Err(SimulationError::Livelock(self.standstill(root)));
             }
+            if self.world.with(|world| world.now) > self.time_limit {
+                return Err(SimulationError::TimeLimit(self.standstill(root)));
+            }
             self.world.with(|world| {
                 let moment = world.random.duration(SHORTEST_ROUND..=LONGEST_ROUND);
                 world.advance(world.now + moment);

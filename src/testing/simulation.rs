@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fmt;
 use std::future::IntoFuture;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -94,12 +95,19 @@ impl Simulation {
     }
 
     /// The host of this name, which is made if there is none yet. Its addresses are 10.0.0.*n* and
-    /// fd00::*n*, *n* counting the hosts from 1, and its own 127.0.0.1 and ::1.
+    /// fd00::*n*, *n* counting the hosts from 1 (behind 255 in two bytes), and its own 127.0.0.1 and
+    /// ::1.
     ///
     /// A panic that its loop reports ends the simulation, unless the loop gets another exception
     /// handler. Other reports, such as that of a handler whose client is gone, are logged for
     /// debugging: in a storm there are many.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty, `localhost` or an address, and beyond 65,534 hosts.
     pub fn host(&mut self, name: &str) -> Host {
+        let is_taken = name.is_empty() || name == "localhost" || name.parse::<IpAddr>().is_ok();
+        assert!(!is_taken, "{name:?} means something else than a host");
         let known = self
             .world
             .with(|world| world.hosts.iter().position(|host| host.name == name));
@@ -191,6 +199,8 @@ impl Simulation {
             Rc::ptr_eq(&host.world, &self.world),
             "this host is of another simulation"
         );
+        // Those of an earlier run have failed that.
+        drop(self.reports.take_all());
         let mut run = Run {
             world: Rc::clone(&self.world),
             reports: Rc::clone(&self.reports),

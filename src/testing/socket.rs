@@ -19,11 +19,15 @@ pub(super) struct Socket {
     pub(super) local: Address,
     pub(super) remote: Address,
     pub(super) peer: Option<SocketId>,
+    /// The host of the other end.
+    pub(super) far: HostId,
     pub(super) life: Life,
     // Receiving.
     pub(super) received: VecDeque<u8>,
     /// The other end sends no more.
     pub(super) ended: bool,
+    /// Nobody has ended it, and nobody has seen it yet.
+    pub(super) ended_early: bool,
     /// Not told yet.
     pub(super) error: Option<i32>,
     // Sending.
@@ -36,6 +40,8 @@ pub(super) struct Socket {
     pub(super) last_arrival: Duration,
     /// How many of its packets nobody will hear of, or not soon.
     pub(super) unheard: u64,
+    /// Since when it has waited for an answer to what it sent, or asked, and nobody hears.
+    pub(super) waits_since: Option<Duration>,
     /// What is sent from here or to here is lost.
     pub(super) silent: bool,
 }
@@ -64,15 +70,18 @@ impl Socket {
             local,
             remote,
             peer: None,
+            far: host,
             life: Life::Connecting,
             received: VecDeque::new(),
             ended: false,
+            ended_early: false,
             error: None,
             room: 0,
             blocked: false,
             finished: false,
             last_arrival: Duration::ZERO,
             unheard: 0,
+            waits_since: None,
             silent: false,
         }
     }

@@ -15,7 +15,7 @@ use crate::testing::conditions::Conditions;
 use crate::testing::ids::{HostId, SocketId};
 use crate::testing::packet::Packet;
 use crate::testing::socket::{Life, Socket};
-use crate::testing::world::{Happening, Held, World, pair};
+use crate::testing::world::{Happening, Travelling, World, pair};
 
 impl World {
     // Bytes.
@@ -30,10 +30,14 @@ impl World {
         if there == 0 {
             self.observe_error(id)?;
             let socket = &self.sockets[&id];
-            return match socket.ended || socket.life == Life::Broken {
-                true => Ok(Vec::new()),
-                false => Err(io::ErrorKind::WouldBlock.into()),
-            };
+            if !socket.ended && socket.life != Life::Broken {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                let seen_first = std::mem::take(&mut socket.ended_early);
+                self.tally.early_ends += u64::from(seen_first);
+            }
+            return Ok(Vec::new());
         }
         let mut count = there.min(size);
         if count > 1 && self.random.chance(short) {
@@ -195,11 +199,7 @@ impl World {
         let Some(socket) = self.sockets.get(&id) else {
             return R::default();
         };
-        let peer = socket.peer.and_then(|peer| self.sockets.get(&peer));
-        f(self.link(
-            socket.host,
-            peer.map(|peer| peer.host).unwrap_or(socket.host),
-        ))
+        f(self.link(socket.host, socket.far))
     }
 
     // What travels.
@@ -212,26 +212,29 @@ impl World {
         let Some(to) = socket.peer else {
             return;
         };
+        let (host, there, last_arrival) = (socket.host, socket.far, socket.last_arrival);
+        let is_unix = socket.is_unix();
+        let travelling = Travelling {
+            from,
+            to,
+            between: (host, there),
+            packet,
+        };
         // Between the two ends of a unix socket there is no way to go.
-        if socket.is_unix() {
-            return self.arrive(from, to, packet);
+        if is_unix {
+            return self.arrive(travelling);
         }
-        let (host, last_arrival) = (socket.host, socket.last_arrival);
-        let there = self
-            .sockets
-            .get(&to)
-            .map(|socket| socket.host)
-            .unwrap_or(host);
         let bandwidth = self.link(host, there).bandwidth;
         let takes = bandwidth.map_or(Duration::ZERO, |bytes| {
-            Duration::from_nanos((packet.size() as u64).saturating_mul(1_000_000_000) / bytes)
+            let size = travelling.packet.size() as u64;
+            Duration::from_nanos(size.saturating_mul(1_000_000_000) / bytes)
         });
-        let arrival = self.now + self.delay(host, there);
-        let arrival = arrival.max(last_arrival) + takes;
+        let arrival = self.now.saturating_add(self.delay(host, there));
+        let arrival = arrival.max(last_arrival).saturating_add(takes);
         if let Some(socket) = self.sockets.get_mut(&from) {
             socket.last_arrival = arrival;
         }
-        self.schedule(arrival, Happening::Arrive { from, to, packet });
+        self.schedule(arrival, Happening::Arrive(travelling));
     }
 
     pub(super) fn delay(&mut self, one: HostId, other: HostId) -> Duration {
@@ -239,19 +242,30 @@ impl World {
         self.random.duration(latency)
     }
 
-    pub(super) fn arrive(&mut self, from: SocketId, to: SocketId, packet: Packet) {
-        let host = |world: &Self, id| world.sockets.get(&id).map(|socket: &Socket| socket.host);
-        let (sender, receiver) = (host(self, from), host(self, to));
-        if self.sockets.get(&to).is_some_and(|socket| socket.silent) {
-            return self.wait_to_be_heard(from);
+    pub(super) fn arrive(&mut self, travelling: Travelling) {
+        let Travelling {
+            from,
+            to,
+            between: (sender, receiver),
+            ..
+        } = travelling;
+        let silent = |id| {
+            self.sockets
+                .get(&id)
+                .is_some_and(|socket: &Socket| socket.silent)
+        };
+        if silent(from) || silent(to) {
+            return self.wait_to_be_heard(from, &travelling.packet);
         }
-        if let (Some(sender), Some(receiver)) = (sender, receiver) {
+        if self.partitions.contains_key(&pair(sender, receiver)) {
+            self.tally.held_packets += 1;
+            self.wait_to_be_heard(from, &travelling.packet);
             if let Some(partition) = self.partitions.get_mut(&pair(sender, receiver)) {
-                partition.held.push_back(Held { from, to, packet });
-                self.tally.held_packets += 1;
-                return self.wait_to_be_heard(from);
+                partition.held.push_back(travelling);
             }
+            return;
         }
+        let packet = travelling.packet;
         self.note(packet.kind(), to.0, packet.size() as u64);
         let Some(socket) = self.sockets.get_mut(&to) else {
             // Whoever was connecting has gone, and the other end does not know.
@@ -262,8 +276,7 @@ impl World {
         };
         match (socket.life, packet) {
             (Life::Connecting, Packet::Welcome) => {
-                let (here, peer) = (socket.host, socket.peer);
-                let there = peer.and_then(|peer| host(self, peer)).unwrap_or(here);
+                let (here, there) = (socket.host, socket.far);
                 let buffer = self.link(here, there).buffer;
                 if let Some(socket) = self.sockets.get_mut(&to) {
                     socket.life = Life::Open;

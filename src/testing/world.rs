@@ -76,25 +76,24 @@ enum Sleep {
 /// Hosts that cannot reach each other.
 #[derive(Default)]
 pub(super) struct Partition {
-    /// How many reasons there are for it.
-    pub(super) depth: u32,
-    pub(super) held: VecDeque<Held>,
+    /// How often the weather has parted them, and not brought them together again.
+    pub(super) by_weather: u32,
+    /// Somebody wants them parted.
+    pub(super) by_hand: bool,
+    pub(super) held: VecDeque<Travelling>,
 }
 
-/// A packet that came to a partition.
-pub(super) struct Held {
+/// A packet on its way, which may be longer than its ends are there.
+pub(super) struct Travelling {
     pub(super) from: SocketId,
     pub(super) to: SocketId,
+    pub(super) between: (HostId, HostId),
     pub(super) packet: Packet,
 }
 
 /// What is going to happen.
 pub(super) enum Happening {
-    Arrive {
-        from: SocketId,
-        to: SocketId,
-        packet: Packet,
-    },
+    Arrive(Travelling),
     Knock(Syn),
     /// Nobody has answered this connect.
     GiveUpConnecting(SocketId),
@@ -132,6 +131,10 @@ impl World {
 
     pub(super) fn add_host(&mut self, name: &str) -> HostId {
         let id = HostId(self.hosts.len());
+        assert!(
+            id.0 < MOST_HOSTS,
+            "a simulation has no addresses for more hosts"
+        );
         let number = id.0 as u16 + 1;
         let [high, low] = number.to_be_bytes();
         self.hosts.push(HostState {
@@ -179,7 +182,8 @@ impl World {
     }
 
     pub(super) fn jump(&mut self, host: HostId, by: Duration) {
-        self.host(host).skew += by;
+        let skew = &mut self.host(host).skew;
+        *skew = skew.saturating_add(by).min(LONGEST_SKEW);
         self.tally.clock_jumps += 1;
         self.note("jump", host.0 as u64, by.as_nanos() as u64);
     }
@@ -335,7 +339,7 @@ impl World {
 
     fn happen(&mut self, what: Happening) {
         match what {
-            Happening::Arrive { from, to, packet } => self.arrive(from, to, packet),
+            Happening::Arrive(travelling) => self.arrive(travelling),
             Happening::Knock(syn) => self.knock(syn),
             Happening::GiveUpConnecting(id) => self.give_up_connecting(id),
             Happening::GiveUpSending(id) => self.give_up_sending(id),
@@ -343,8 +347,8 @@ impl World {
             Happening::Reset(id) => self.reset_connection(id),
             Happening::EndEarly(id) => self.end_early(id),
             Happening::FallSilent(id) => self.fall_silent(id),
-            Happening::Part(one, other) => self.part(one, other),
-            Happening::Heal(one, other) => self.heal(one, other),
+            Happening::Part(one, other) => self.part(one, other, |parted| parted.by_weather += 1),
+            Happening::Heal(one, other) => self.heal(one, other, |parted| parted.by_weather -= 1),
         }
     }
 
@@ -421,6 +425,10 @@ pub(super) fn pair(one: HostId, other: HostId) -> (HostId, HostId) {
     (one.min(other), one.max(other))
 }
 
+/// So many hosts have addresses of their own.
+const MOST_HOSTS: usize = u16::MAX as usize - 1;
+/// A clock cannot be further ahead: a century.
+const LONGEST_SKEW: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Where the ports begin that a host picks by itself.
 const FIRST_PORT: u16 = 49152;
 /// A job takes so long at most.

@@ -6,6 +6,7 @@ mod common;
 mod chaos;
 mod models;
 mod pair;
+mod partitions;
 mod seeds;
 mod states;
 #[cfg(feature = "tls")]

@@ -199,6 +199,18 @@ fn who_never_pauses_and_who_never_ends_is_found() {
         matches!(outcome, Err(SimulationError::TimeLimit(_))),
         "{outcome:?}"
     );
+    // Also of one that has something to do all the time.
+    simulation.set_time_limit(Duration::from_millis(1));
+    let outcome = simulation.run_until_complete(&host, async {
+        loop {
+            sleep(Duration::ZERO).await.unwrap();
+        }
+    });
+    let outcome: Result<(), _> = outcome;
+    assert!(
+        matches!(outcome, Err(SimulationError::TimeLimit(_))),
+        "{outcome:?}"
+    );
 }
 
 #[test]
