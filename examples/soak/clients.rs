@@ -14,12 +14,13 @@ use evloop::{
 use socket2::{Domain, Socket, Type};
 
 use crate::random::Random;
+use crate::server::Port;
 use crate::tally::{Fault, Tally};
 
 /// What all clients know.
 pub(crate) struct World {
     pub(crate) tally: Arc<Tally>,
-    pub(crate) ports: [u16; 2],
+    pub(crate) ports: [u16; 3],
     pub(crate) context: TlsClientContext,
     pub(crate) end: Instant,
 }
@@ -66,7 +67,7 @@ pub(crate) async fn run(world: Rc<World>, kind: Kind, mut random: Random) {
                 world.tally.fault(Fault::NoDescriptor);
                 let _ = sleep(Duration::from_millis(20)).await;
             }
-            Ok(Err(error)) => world.tally.surprise(format!("{kind:?}: {error}")),
+            Ok(Err(error)) => world.tally.wrong(format!("{kind:?}: {error}")),
             Ok(Ok(())) => {}
         }
     }
@@ -100,20 +101,20 @@ async fn round(world: &World, kind: Kind, random: &mut Random) -> io::Result<()>
 impl World {
     /// One of the addresses that lead to the server: many, or the system has no ports left for
     /// those that it remembers.
-    pub(crate) fn address(&self, encrypted: bool, random: &mut Random) -> SocketAddr {
+    pub(crate) fn address(&self, port: Port, random: &mut Random) -> SocketAddr {
         let [a, b] = [1 + random.below(250) as u8, 1 + random.below(250) as u8];
-        let port = self.ports[usize::from(encrypted)];
+        let port = self.ports[port as usize];
         (Ipv4Addr::new(127, 0, a, b), port).into()
     }
 
     async fn plain(&self, random: &mut Random) -> io::Result<Stream> {
-        let stream = open_connection(self.address(false, random)).await?;
+        let stream = open_connection(self.address(Port::Plain, random)).await?;
         self.tally.plain.add(1);
         Ok(stream)
     }
 
     async fn encrypted(&self, random: &mut Random) -> io::Result<Stream> {
-        let address = self.address(true, random);
+        let address = self.address(Port::Encrypted, random);
         let stream = open_connection(address)
             .ssl(&self.context)
             .server_hostname("localhost")
@@ -131,7 +132,7 @@ impl World {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         set_up(&socket)?;
-        let address = self.address(false, random);
+        let address = self.address(Port::Plain, random);
         get_running_loop()?.sock_connect(&socket, address).await?;
         self.adopt(socket).await
     }
@@ -232,13 +233,13 @@ impl World {
     }
 
     async fn say_nothing(&self, random: &mut Random) -> io::Result<()> {
-        let stream = open_connection(self.address(true, random)).await?;
+        let stream = open_connection(self.address(Port::Impatient, random)).await?;
         self.tally.plain.add(1);
         self.is_refused(stream, Fault::SilentHandshake).await
     }
 
     async fn send_garbage(&self, random: &mut Random) -> io::Result<()> {
-        let stream = open_connection(self.address(true, random)).await?;
+        let stream = open_connection(self.address(Port::Impatient, random)).await?;
         self.tally.plain.add(1);
         let n = 5 + random.size(300);
         let mut garbage = random.bytes(n);

@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::clients::World;
 use crate::random::Random;
+use crate::server::Port;
 use crate::tally::Fault;
 
 /// Allows the process so few descriptors that they can be used up in no time.
@@ -28,7 +29,7 @@ pub(crate) async fn starve(world: Rc<World>, mut random: Random) -> io::Result<(
         socket.set_nonblocking(true)?;
         let before = world.tally.seen(Fault::NoDescriptor);
         let mut hoard = Vec::new();
-        let address = world.address(false, &mut random);
+        let address = world.address(Port::Plain, &mut random);
         hoard_all(&mut hoard);
         get_running_loop()?.sock_connect(&socket, address).await?;
         let began = Instant::now();
@@ -62,7 +63,7 @@ pub(crate) async fn signal(world: Rc<World>, mut random: Random) -> io::Result<(
         while world.tally.seen(Fault::Signal) == before {
             if began.elapsed() > PATIENCE {
                 world.tally.hangs.add(1);
-                world.tally.surprise("a signal is not seen".to_owned());
+                world.tally.wrong("a signal is not seen".to_owned());
                 break;
             }
             sleep(Duration::from_millis(1)).await?;

@@ -63,9 +63,11 @@ fn soak(arguments: &Arguments) -> io::Result<bool> {
     let (seed, shared) = (arguments.seed, Arc::clone(&tally));
     let storms = thread::spawn(move || simulated::run(seed, end, &shared));
     let (before, after) = evloop::run(attack(arguments.seed, end, &tally, server.ports))??;
-    server.stop()?;
+    if let Err(error) = server.stop() {
+        tally.wrong(format!("the server's end: {error}"));
+    }
     if storms.join().is_err() {
-        return Err(io::Error::other("a storm has panicked"));
+        tally.wrong("a storm has panicked".to_owned());
     }
     print!("{}", tally.table(&before, &after));
     for (what, times) in &*tally.surprises.lock().expect("nobody panics with it") {
@@ -86,7 +88,7 @@ async fn attack(
     seed: u64,
     end: Instant,
     tally: &Arc<Tally>,
-    ports: [u16; 2],
+    ports: [u16; 3],
 ) -> io::Result<(Usage, Usage)> {
     let world = Rc::new(World {
         tally: Arc::clone(tally),
@@ -113,10 +115,16 @@ async fn attack(
         spawn(faults::signal(Rc::clone(&world), random()))?,
     ];
     for task in tasks {
-        task.await.map_err(io::Error::other)?;
+        if let Err(error) = task.await {
+            tally.wrong(format!("a client: {error}"));
+        }
     }
     for trouble in troubles {
-        trouble.await.map_err(io::Error::other)??;
+        match trouble.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tally.wrong(format!("who makes trouble: {error}")),
+            Err(error) => tally.wrong(format!("who makes trouble: {error}")),
+        }
     }
     let after = rest(&before).await?;
     Ok((before, after))

@@ -37,16 +37,18 @@ fn storm(simulation: &mut Simulation, tally: &Tally) -> io::Result<()> {
     let listen = start_server(echo, (SERVER, 7)).limit(random.within(64..=20_000));
     let server = simulation.run_until_complete(&server_host, listen)??;
     let (running, wrong) = (Rc::new(Cell::new(CLIENTS)), Rc::new(Cell::new(0)));
-    let bytes = Rc::new(Cell::new(0));
+    let (bytes, cut_off) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     for _ in 0..CLIENTS {
-        let (running, wrong, bytes) = (Rc::clone(&running), Rc::clone(&wrong), Rc::clone(&bytes));
+        let (running, wrong) = (Rc::clone(&running), Rc::clone(&wrong));
+        let (bytes, cut_off) = (Rc::clone(&bytes), Rc::clone(&cut_off));
         let mut random = random.fork();
         drop(client_host.create_task(async move {
             for _ in 0..CONNECTIONS {
                 // How it ends is the storm's affair; what has come until then is not.
-                if let Ok(Ok((same, size))) = timeout(PATIENCE, client(&mut random)).await {
-                    bytes.set(bytes.get() + size as u64);
-                    wrong.set(wrong.get() + u64::from(!same));
+                if let Ok(Ok(seen)) = timeout(PATIENCE, client(&mut random)).await {
+                    bytes.set(bytes.get() + seen.size as u64);
+                    wrong.set(wrong.get() + u64::from(seen.is_wrong));
+                    cut_off.set(cut_off.get() + u64::from(seen.is_cut_off));
                 }
             }
             running.set(running.get() - 1);
@@ -59,6 +61,10 @@ fn storm(simulation: &mut Simulation, tally: &Tally) -> io::Result<()> {
         io::Result::Ok(())
     })??;
     tally.mismatches.add(wrong.get());
+    // What ends well is complete, but for ends that the storm has made up: each cuts off one or both.
+    if simulation.tally().early_ends == 0 {
+        tally.mismatches.add(cut_off.get());
+    }
     tally.bytes.add(bytes.get());
     simulation.run_until_complete(&server_host, async {
         server.close();
@@ -92,21 +98,34 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> 
     writer.wait_closed().await
 }
 
-/// Whether what came was what was sent, as far as it came, and how much that was.
-async fn client(random: &mut Random) -> io::Result<(bool, usize)> {
+/// What a client has received.
+struct Seen {
+    size: usize,
+    /// Other bytes than were sent.
+    is_wrong: bool,
+    /// Less than was sent, and a good end.
+    is_cut_off: bool,
+}
+
+async fn client(random: &mut Random) -> io::Result<Seen> {
     let (mut reader, writer) = open_connection((SERVER, 7)).await?;
     let size = random.within(1..=3000);
     let sent = random.bytes(size);
     writer.write(&sent);
     writer.write_eof()?;
     let mut received = Vec::new();
-    loop {
+    let ends_well = loop {
         match reader.read(random.within(1..=4096)).await {
             Ok(bytes) if !bytes.is_empty() => received.extend(bytes),
-            Ok(_) | Err(_) => break,
+            Ok(_) => break true,
+            Err(_) => break false,
         }
-    }
-    Ok((sent.starts_with(&received), received.len()))
+    };
+    Ok(Seen {
+        size: received.len(),
+        is_wrong: !sent.starts_with(&received),
+        is_cut_off: ends_well && received.len() < sent.len(),
+    })
 }
 
 const SERVER: &str = "10.0.0.1";

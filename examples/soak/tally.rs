@@ -91,6 +91,12 @@ impl Tally {
         }
     }
 
+    /// Something that nothing explains: bytes that are missing, or an error that nobody caused.
+    pub(crate) fn wrong(&self, what: String) {
+        self.mismatches.add(1);
+        self.surprise(what);
+    }
+
     pub(crate) fn surprise(&self, what: String) {
         let mut surprises = self.surprises.lock().expect("nobody panics with it");
         *surprises.entry(what).or_default() += 1;

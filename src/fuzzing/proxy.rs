@@ -40,6 +40,8 @@ fn look_at_each_prefix(bytes: &[u8], whole: &Whole) {
         match (ProxyHeader::parse(&bytes[..end]), whole) {
             (Ok(None), _) => assert!(end < LONGEST, "{end} bytes and no header"),
             (Ok(Some(early)), Ok(Some(late))) => assert_eq!(early, *late),
+            // It is too long as soon as it could not end in time; the end shows what else is wrong.
+            (Err(ProxyError::TooLong { .. }), Err(_)) => {}
             (Err(early), Err(late)) => assert_eq!(early.to_string(), late.to_string()),
             (early, late) => panic!("after {end} bytes {early:?}, in the end {late:?}"),
         }

@@ -169,14 +169,12 @@ impl Extent {
         if let Some(at) = line.windows(2).position(|pair| pair == LINE_END) {
             return Ok(Self::Whole(at + LINE_END.len()));
         }
-        let room = LONGEST_LINE - line.len();
-        if room == 0 {
+        let missing = fewest(line).max(SHORTEST.saturating_sub(line.len()));
+        if line.len() + missing > LONGEST_LINE {
             let limit = LONGEST_LINE;
             return Err(ProxyError::TooLong { limit });
         }
-        let missing = fewest(line).max(SHORTEST.saturating_sub(line.len()));
-        // What is more is malformed, and is called so when its end is there.
-        Ok(Self::Missing(missing.min(room)))
+        Ok(Self::Missing(missing))
     }
 
     fn of_block(bytes: &[u8]) -> Result<Self, ProxyError> {
