@@ -123,8 +123,8 @@ pub use crate::tls::{
     TlsServerBuilder, TlsServerContext, TlsSession, rustls,
 };
 pub use crate::transports::{
-    BufferedProtocol, CloseReason, ClosedBecause, Data, Detached, ExtraInfo, PeerCredentials,
-    PeerName, Protocol, RealPeer, SockName, Transport,
+    BufferedProtocol, CloseReason, ClosedBecause, Data, Detached, ExtraInfo, LeftUnsent,
+    PeerCredentials, PeerName, Protocol, RealPeer, SockName, Transport,
 };
 
 /// The README's example has to compile.

@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(super) notices: Cell<[Option<Flow>; 2]>,
     /// Writes since the end of the connection.
     pub(super) lost_writes: Cell<u16>,
+    /// How much was never sent, once the connection is lost.
+    left_unsent: Cell<usize>,
     pub(super) marks: Cell<WaterMarks>,
     /// The protocol was told to pause writing, or will be.
     pub(super) write_paused: Cell<bool>,
@@ -118,6 +120,7 @@ impl Core {
             made: Cell::new(false),
             notices: Cell::new([None; 2]),
             lost_writes: Cell::new(0),
+            left_unsent: Cell::new(0),
             marks: Cell::new(WaterMarks::default()),
             write_paused: Cell::new(false),
             socket: Shared::new(Socket {
@@ -245,6 +248,7 @@ impl Core {
 
     fn settle_loss(&self, reason: CloseReason, error: Option<Arc<io::Error>>) {
         self.look_no_more();
+        self.left_unsent.set(self.unsent());
         self.notices.set([None; 2]);
         self.passed_on.set(Part::NONE);
         self.reason.set(Some(reason));
@@ -256,6 +260,11 @@ impl Core {
             socket.unsent.reclaim()
         });
         self.spares().give(unsent);
+    }
+
+    /// How many bytes were written here and never sent; `None` before the end.
+    pub(crate) fn left_unsent(&self) -> Option<usize> {
+        self.is_lost().then(|| self.left_unsent.get())
     }
 
     fn announce_loss(&self) {

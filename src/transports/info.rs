@@ -94,6 +94,29 @@ impl ExtraInfo for PeerCredentials {
     }
 }
 
+/// How many bytes were written and never sent when the connection ended: none, if it ended in good
+/// order; nothing before the end. What the system has taken counts as sent, whether or not it
+/// arrived, and under TLS what was encrypted. asyncio has no such key.
+///
+/// ```
+/// use evloop::{LeftUnsent, StreamWriter};
+///
+/// async fn leave(writer: StreamWriter) {
+///     writer.transport().abort();
+///     assert!(writer.get_extra_info(LeftUnsent).is_some());
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct LeftUnsent;
+
+impl ExtraInfo for LeftUnsent {
+    type Value = usize;
+
+    fn look_up(self, transport: &Transport) -> Option<usize> {
+        transport.core().left_unsent()
+    }
+}
+
 /// Why the connection is over; nothing before that. asyncio has no such key.
 ///
 /// ```

@@ -34,7 +34,7 @@ pub(crate) use self::connection::{Connection, Parts};
 pub(crate) use self::contract::Owner;
 pub use self::contract::{BufferedProtocol, Detached, ExtraInfo, Protocol, Transport};
 pub use self::data::Data;
-pub use self::info::{ClosedBecause, PeerCredentials, PeerName, RealPeer, SockName};
+pub use self::info::{ClosedBecause, LeftUnsent, PeerCredentials, PeerName, RealPeer, SockName};
 pub(crate) use self::known::Known;
 pub(crate) use self::loan::Loan;
 pub(crate) use self::policies::Policies;

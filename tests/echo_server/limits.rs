@@ -45,6 +45,29 @@ fn a_connection_that_is_idle_for_too_long_is_ended() {
     }
 }
 
+/// All that was sent is counted, however the connection ends.
+#[test]
+fn what_a_late_reader_got_before_it_fell_silent_is_counted() {
+    for api in APIS {
+        let server = EchoServer::start(&["--api", api, "--idle-timeout", "1", "--stats", "600"]);
+        let client = server.connect();
+        client.set_nonblocking(true).unwrap();
+        // As much as there is room for on the way there and back.
+        let mut sent = 0;
+        let chunk = [b'x'; 64 * 1024];
+        while let Ok(size) = (&client).write(&chunk) {
+            sent += size;
+        }
+        client.set_nonblocking(false).unwrap();
+        let mut received = vec![0; sent];
+        (&client).read_exact(&mut received).unwrap();
+        expect_eof(&client);
+        let log = server.stop().stderr;
+        let bytes = format!("1 closed (1 idle), {sent} bytes in, {sent} bytes out");
+        assert!(log.contains(&bytes), "{api}: {log}");
+    }
+}
+
 #[test]
 fn a_connection_that_takes_nothing_for_too_long_is_ended() {
     for api in APIS {

@@ -79,7 +79,15 @@ async fn connected(seen: &Rc<Seen>) -> ClientPeer {
     let address = server.sockets()[0].as_inet().unwrap();
     let handle = get_running_loop().unwrap();
     let joining = handle.run_in_executor(move || joined(Peer::connect(address)));
-    joining.await.unwrap()
+    let client = joining.await.unwrap();
+    // The client is done first: its last message is on its way to the server still.
+    within("the server's side", async {
+        while seen.transport.borrow().is_none() {
+            sleep(Duration::from_millis(1)).await.unwrap();
+        }
+    })
+    .await;
+    client
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use evloop::{CloseReason, ClosedBecause, LoopHandle, ServerMetrics, Transport};
+use evloop::{CloseReason, LeftUnsent, LoopHandle, ServerMetrics, Transport};
 
 use crate::lines::Lines;
 
@@ -105,12 +105,10 @@ impl Counted {
         self.sent_up_to(self.received.saturating_sub(unsent));
     }
 
-    /// The connection is over, and all was sent if it ended well. Else what went out
-    /// after the last look is not counted: nobody knows how much it was.
+    /// The connection is over: all was sent but for what was left.
     pub(crate) fn closed(&mut self, transport: &Transport) {
-        let reason = transport.get_extra_info(ClosedBecause);
-        if matches!(reason, Some(CloseReason::Closed | CloseReason::PeerEof)) {
-            self.sent_up_to(self.received);
+        if let Some(left) = transport.get_extra_info(LeftUnsent) {
+            self.sent_up_to(self.received.saturating_sub(left as u64));
         }
     }
 
