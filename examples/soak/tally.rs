@@ -135,18 +135,22 @@ impl Tally {
         }
         let simulated = self.simulated();
         for (name, count) in [
-            ("short read", simulated.short_reads),
-            ("short write", simulated.short_writes),
-            ("event without a reason", simulated.spurious_events),
-            ("reset", simulated.resets),
-            ("end that nobody sent", simulated.early_ends),
-            ("refusal", simulated.refusals),
-            ("silence", simulated.timeouts),
-            ("packet held by a partition", simulated.held_packets),
-            ("accept that failed", simulated.accept_failures),
-            ("clock that jumped", simulated.clock_jumps),
+            ("fault: short read", simulated.short_reads),
+            ("fault: short write", simulated.short_writes),
+            ("fault: reset", simulated.resets),
+            ("fault: end that nobody sent", simulated.early_ends),
+            ("fault: refusal", simulated.refusals),
+            ("fault: silence", simulated.timeouts),
+            ("fault: accept that failed", simulated.accept_failures),
+            // Of these nobody is told.
+            ("besides: event without a reason", simulated.spurious_events),
+            (
+                "besides: packet held by a partition",
+                simulated.held_packets,
+            ),
+            ("besides: clock that jumped", simulated.clock_jumps),
         ] {
-            rows.push((format!("simulated fault: {name}"), count));
+            rows.push((format!("simulated {name}"), count));
         }
         rows.extend([
             ("descriptors before".to_owned(), before.descriptors),
