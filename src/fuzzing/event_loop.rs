@@ -42,7 +42,7 @@ fn run(simulation: &mut Simulation, program: &[u8]) -> io::Result<()> {
         let running = Rc::clone(&running);
         drop(client_host.create_task(async move {
             // How it ends is the storm's affair.
-            drop(timeout(PATIENCE, client(orders, limit)).await);
+            drop(client(orders, limit).await);
             running.set(running.get() - 1);
         }));
     }
@@ -81,10 +81,19 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> 
     writer.wait_closed().await
 }
 
-/// Does what it is ordered to, one byte after the other.
+/// Does what it is ordered to, and then leaves, if need be with force: a close waits until all is
+/// sent, and a peer that waits to be read from, which nobody does any more, does not read either.
 async fn client(orders: Vec<u8>, limit: usize) -> io::Result<()> {
-    let (mut reader, writer) = open_connection(("10.0.0.1", 7)).limit(limit).await?;
-    let mut script = Script::new(&orders);
+    let (reader, writer) = open_connection(("10.0.0.1", 7)).limit(limit).await?;
+    let ending = timeout(PATIENCE, obey(&orders, reader, &writer)).await;
+    writer.transport().abort();
+    drop(writer.wait_closed().await);
+    ending?
+}
+
+/// One byte after the other.
+async fn obey(orders: &[u8], mut reader: StreamReader, writer: &StreamWriter) -> io::Result<()> {
+    let mut script = Script::new(orders);
     let received = RefCell::new(0);
     let (mut sent, mut ended) = (0, false);
     // Byte number n is n, so what comes can be told from what should.
