@@ -50,6 +50,10 @@ impl Stream for TcpConnection {
     }
 
     fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let [piece] = pieces {
+            // The system need not copy a list first.
+            return self.write(piece);
+        }
         let mut nothing_else = SendAncillaryBuffer::default();
         Ok(sendmsg(&self.0, pieces, &mut nothing_else, SEND_FLAGS)?)
     }

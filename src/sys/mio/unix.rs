@@ -54,6 +54,9 @@ impl Stream for UnixConnection {
     }
 
     fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let [piece] = pieces {
+            return self.write(piece);
+        }
         let mut nothing_else = SendAncillaryBuffer::default();
         Ok(sendmsg(&self.0, pieces, &mut nothing_else, SEND_FLAGS)?)
     }
