@@ -153,6 +153,10 @@ impl StreamWriter {
     /// Waits until the connection is over. Any number of tasks may wait, any number of times;
     /// call [`close`](Self::close) first. Cancellation-safe. Mirrors `StreamWriter.wait_closed`.
     ///
+    /// A peer that takes nothing of what was written is waited for without a limit, as in asyncio. A
+    /// server may have a `write_timeout`; elsewhere, put this into a [`timeout`](crate::timeout()), and
+    /// call `transport().abort()` when the time is up.
+    ///
     /// # Errors
     ///
     /// What broke the connection, every time; none after a close or an abort of ours.

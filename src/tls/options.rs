@@ -162,7 +162,7 @@ impl Times {
         ]
     }
 
-    pub(super) fn check(self) -> io::Result<()> {
+    fn check(self) -> io::Result<()> {
         for (name, time) in self.named() {
             if time == Some(Duration::ZERO) {
                 let message = format!("{name} should be a positive number, got 0");
@@ -217,20 +217,29 @@ impl ClientOptions {
             Choice::Usual => None,
             Choice::Given(context) => Some(context),
         };
-        self.times.check()?;
         let name = match self.server_hostname {
-            Some(name) => name,
-            None => host.map_err(invalid_input)?,
+            Some(name) => Ok(name),
+            None => host,
         };
-        Ok(Some(ClientSide {
-            context,
-            name,
-            times: self.times,
-        }))
+        ClientSide::new(context, name, self.times).map(Some)
     }
 }
 
 impl ClientSide {
+    /// With the usual context if none is given, and an error to tell if there is no name.
+    pub(super) fn new(
+        context: Option<TlsClientContext>,
+        name: Result<String, &'static str>,
+        times: Times,
+    ) -> io::Result<Self> {
+        times.check()?;
+        Ok(Self {
+            context,
+            name: name.map_err(invalid_input)?,
+            times,
+        })
+    }
+
     /// For one connection.
     pub(crate) async fn prepare(self, handle: &LoopHandle) -> io::Result<Prepared> {
         let context = match self.context {
@@ -272,10 +281,7 @@ impl ServerOptions {
             }
             // A server has no certificate unless somebody gives it one.
             Choice::Usual => Err(invalid_input("ssl argument must be an SSLContext or None")),
-            Choice::Given(context) => {
-                self.times.check()?;
-                Ok(Some(ServerSide::new(context.clone(), self.times)))
-            }
+            Choice::Given(context) => ServerSide::new(context.clone(), self.times).map(Some),
         }
     }
 }
@@ -288,8 +294,9 @@ pub(crate) struct ServerSide {
 }
 
 impl ServerSide {
-    pub(super) fn new(context: TlsServerContext, times: Times) -> Self {
-        Self { context, times }
+    pub(super) fn new(context: TlsServerContext, times: Times) -> io::Result<Self> {
+        times.check()?;
+        Ok(Self { context, times })
     }
 
     /// For one connection, with what holds now: the context may be reloaded.

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use crate::event_loop::{LoopHandle, loop_of};
 use crate::sys::invalid_input;
-use crate::tls::options::{ClientOptions, Prepared, ServerOptions, Ssl, Times, TlsContext};
+use crate::tls::options::{ClientSide, Prepared, ServerSide, Times, TlsContext};
 use crate::tls::protocol::HandshakeWaiter;
 use crate::tls::stack::{Plan, put_on};
 use crate::transports::{CloseOnDrop, Connection, Protocol, Transport, again};
@@ -106,28 +106,14 @@ impl Upgrade {
     pub(crate) async fn prepare(self, handle: &LoopHandle) -> io::Result<Prepared> {
         match self.context {
             TlsContext::Client(context) => {
-                let options = ClientOptions {
-                    ssl: Ssl::from(context),
-                    server_hostname: self.server_hostname,
-                    times: self.times,
-                };
-                // A context was given, so there is a side.
-                let side = options
-                    .side(Err(NO_NAME))?
-                    .ok_or(io::ErrorKind::InvalidInput)?;
+                let name = self.server_hostname.ok_or(NO_NAME);
+                let side = ClientSide::new(Some(context), name, self.times)?;
                 side.prepare(handle).await
             }
             TlsContext::Server(_) if self.server_hostname.is_some() => Err(invalid_input(
                 "server_hostname is only meaningful for a client",
             )),
-            TlsContext::Server(context) => {
-                let options = ServerOptions {
-                    ssl: Ssl::from(context),
-                    times: self.times,
-                };
-                let side = options.side()?.ok_or(io::ErrorKind::InvalidInput)?;
-                side.prepare()
-            }
+            TlsContext::Server(context) => ServerSide::new(context, self.times)?.prepare(),
         }
     }
 }
