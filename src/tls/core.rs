@@ -228,10 +228,16 @@ impl TlsCore {
             if !engine.has_records() {
                 return None;
             }
-            engine.offer_records(|pieces| lower.send_pieces(pieces));
+            let mut left = 0;
+            engine.offer_records(|pieces| {
+                let sent = lower.send_pieces(pieces);
+                left = pieces.iter().map(|piece| piece.len()).sum::<usize>() - sent;
+                sent
+            });
             let mut records = Vec::new();
             if engine.has_records() {
-                records = self.lower.agenda().spares().take(RECORDS);
+                // It may have to wait for long, so it gets no more room than it needs.
+                records = self.lower.agenda().spares().take(left);
                 engine.take_records(&mut records);
             }
             Some(records)
@@ -261,7 +267,7 @@ impl TlsCore {
 
     /// What comes while we are closing is thrown away, but for the end: whether that has come.
     pub(super) fn throw_away(&self) -> bool {
-        let mut storage = self.lower.agenda().spares().take(RECORDS);
+        let mut storage = self.lower.agenda().spares().take(RECORD);
         // What was decrypted already would stop the feeding.
         while self
             .engine
@@ -350,5 +356,5 @@ impl TlsCore {
 /// How much is encrypted before the system is asked to take it, in bytes: two records of the largest
 /// size. One costs a call each, and more are out of the fastest cache by the time they are sent.
 pub(super) const AT_ONCE: usize = 32 * 1024;
-/// Room for the records of so much.
-pub(super) const RECORDS: usize = AT_ONCE + 1024;
+/// Room for a record of the largest size.
+pub(super) const RECORD: usize = 17 * 1024;

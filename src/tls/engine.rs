@@ -18,7 +18,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, IoState, ProtocolVersion,
-    RootCertStore, ServerConfig, ServerConnection,
+    RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite,
 };
 
 use crate::tls::details::TlsDetails;
@@ -35,6 +35,10 @@ pub(super) struct Engine {
     has_closed: bool,
     /// It was taken, so nothing more is said.
     is_silent: bool,
+    /// How many bytes there are in a record at most.
+    fragment: usize,
+    /// How many records may still be encrypted, if that is known and limited.
+    records_left: Option<u64>,
 }
 
 impl Engine {
@@ -43,16 +47,22 @@ impl Engine {
             let message = format!("server_hostname: {name:?} is no name of a host");
             io::Error::new(io::ErrorKind::InvalidInput, message)
         })?;
+        let fragment = config.max_fragment_size;
         let connection = ClientConnection::new(config, server_name).map_err(misconfigured)?;
-        Ok(Self::new(connection.into(), Some(name.to_owned())))
+        Ok(Self::new(
+            connection.into(),
+            fragment,
+            Some(name.to_owned()),
+        ))
     }
 
     pub(super) fn server(config: Arc<ServerConfig>) -> io::Result<Self> {
+        let fragment = config.max_fragment_size;
         let connection = ServerConnection::new(config).map_err(misconfigured)?;
-        Ok(Self::new(connection.into(), None))
+        Ok(Self::new(connection.into(), fragment, None))
     }
 
-    fn new(mut connection: Connection, name: Option<String>) -> Self {
+    fn new(mut connection: Connection, fragment: Option<usize>, name: Option<String>) -> Self {
         // We take what was encrypted at once, and hand in a bounded amount.
         connection.set_buffer_limit(None);
         Self {
@@ -61,6 +71,8 @@ impl Engine {
             has_spoken: false,
             has_closed: false,
             is_silent: false,
+            fragment: fragment.map_or(LARGEST_RECORD, |size| size - RECORD_HEADER),
+            records_left: None,
         }
     }
 
@@ -147,9 +159,33 @@ impl Engine {
     }
 
     /// Encrypts. What comes of it is to be [`taken`](Self::take_records).
-    pub(super) fn write(&mut self, bytes: &[u8]) {
-        // Without a limit it takes everything, and it never fails.
+    ///
+    /// With TLS 1.2 keys are good for a number of records, and there is no way to new ones. rustls
+    /// ends the connection then, in good order, and drops what was to be encrypted: so it is not
+    /// asked any more when that is near.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), TlsError> {
+        let left = match self.records_left {
+            Some(left) => left,
+            None => self.limit_of_records(),
+        };
+        let count = bytes.len().div_ceil(self.fragment) as u64;
+        let left = left.checked_sub(count).ok_or(TlsError::KeysUsedUp)?;
+        self.records_left = Some(left);
+        // Without a limit of bytes it takes everything. It fails only where something that came
+        // was wrong, which is about to be told.
         let _ = self.connection.writer().write(bytes);
+        Ok(())
+    }
+
+    /// How many records of ours may be encrypted with the keys that were agreed upon.
+    fn limit_of_records(&self) -> u64 {
+        match self.connection.negotiated_cipher_suite() {
+            Some(SupportedCipherSuite::Tls12(suite)) => suite
+                .common
+                .confidentiality_limit
+                .saturating_sub(OTHER_RECORDS),
+            _ => u64::MAX,
+        }
     }
 
     /// Whether there are records to be taken. Behind a `close_notify` there are none: rustls has an
@@ -435,3 +471,9 @@ fn named(path: &Path, message: &str) -> io::Error {
     let message = format!("{}: {message}", path.display());
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
+
+/// What a record carries if nobody wants less, in bytes, and what stands before it.
+const LARGEST_RECORD: usize = 16 * 1024;
+const RECORD_HEADER: usize = 5;
+/// Records that are encrypted besides those that are written: of the handshake, alerts.
+const OTHER_RECORDS: u64 = 64;

@@ -37,6 +37,9 @@ pub enum TlsError {
     /// The connection ended without a `close_notify`: whether the peer has said everything nobody
     /// can know. Kind `UnexpectedEof`.
     Truncated,
+    /// So many records were sent that the keys are used up, and TLS 1.2 has no way to new ones (16
+    /// million, if the suite is AES-GCM). What was written since is lost. Kind `ConnectionAborted`.
+    KeysUsedUp,
     /// So many bytes had come, unencrypted, before the client began with `start_tls`: somebody may
     /// have put them in. Kind `InvalidData`.
     BytesBefore(usize),
@@ -84,7 +87,9 @@ impl TlsError {
     pub(super) fn into_io(self, handshaking: bool) -> io::Error {
         let kind = match &self {
             Self::Alert(_) if handshaking => io::ErrorKind::ConnectionRefused,
-            Self::Alert(_) | Self::HandshakeTimeout(_) => io::ErrorKind::ConnectionAborted,
+            Self::Alert(_) | Self::HandshakeTimeout(_) | Self::KeysUsedUp => {
+                io::ErrorKind::ConnectionAborted
+            }
             Self::HandshakeCutOff => io::ErrorKind::ConnectionReset,
             Self::Truncated => io::ErrorKind::UnexpectedEof,
             Self::NotTls | Self::Certificate(_) | Self::Protocol(_) | Self::BytesBefore(_) => {
@@ -119,6 +124,9 @@ impl fmt::Display for TlsError {
             Self::Truncated => f.write_str(
                 "the peer ended the connection without close_notify: what it sent may be cut off",
             ),
+            Self::KeysUsedUp => {
+                f.write_str("so much was sent that the keys of this TLS 1.2 connection are used up")
+            }
             Self::BytesBefore(count) => write!(
                 f,
                 "{count} unencrypted bytes came before the handshake began"

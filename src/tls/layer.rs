@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::rc::Rc;
 
 use crate::sys::{Address, Credentials, Layer, Stream};
-use crate::tls::core::{AT_ONCE, RECORDS, TlsCore};
+use crate::tls::core::{AT_ONCE, RECORD, TlsCore};
 use crate::tls::error::TlsError;
 use crate::tls::phase::{Phase, Step};
 use crate::transports::{PeerCredentials, Received, SockName};
@@ -80,7 +80,8 @@ impl Layer for TlsCore {
             self.put_records();
         }
         self.lower().core().send();
-        self.lower().core().may_send()
+        // Before there are keys it takes nothing, whatever the system does.
+        self.phase() != Phase::Handshaking && self.lower().core().may_send()
     }
 
     fn wait_no_longer(&self) {
@@ -218,7 +219,15 @@ impl Stream for TlsStream {
             }
         }
         let bytes = &bytes[..bytes.len().min(AT_ONCE)];
-        core.engine.lend(|engine| engine.write(bytes));
+        match core.engine.lend(|engine| engine.write(bytes)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                // What was taken before is good.
+                core.put_records();
+                return Err(error.into());
+            }
+            None => return Err(io::Error::other("written by what TLS has called")),
+        }
         core.encrypted.set(core.encrypted.get() + bytes.len());
         if core.encrypted.get() >= AT_ONCE {
             core.put_records();
@@ -259,4 +268,4 @@ impl Stream for TlsStream {
 
 /// What one receive may take from the system beyond what it has room for, in bytes: two records, for
 /// the one that is begun and for what surrounds the others.
-const SURPLUS: usize = 2 * RECORDS;
+const SURPLUS: usize = 2 * RECORD;

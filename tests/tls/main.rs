@@ -26,6 +26,7 @@ mod endpoints;
 mod ends;
 mod fairness;
 mod handshakes;
+mod keys;
 mod openssl;
 mod records;
 mod start_tls;
