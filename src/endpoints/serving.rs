@@ -227,8 +227,9 @@ macro_rules! serving_setters {
         /// wait in the kernel, as with [`max_connections`](Self::max_connections). Who says nothing
         /// keeps a place for as long as
         /// [`ssl_handshake_timeout`](Self::ssl_handshake_timeout) lets it, and, where the header of
-        /// a proxy comes first, while that is awaited. Zero, and any without [`ssl`](Self::ssl), is
-        /// `InvalidInput`. asyncio has no bound.
+        /// a proxy comes first, while that is awaited. Of those of `start_tls` there may be as many as
+        /// connections. Zero, and any without [`ssl`](Self::ssl), is `InvalidInput`. asyncio has no
+        /// bound.
         #[cfg(feature = "tls")]
         pub fn max_handshakes(mut self, max_handshakes: usize) -> Self {
             self.$($serving).+.terms.max_handshakes = Some(max_handshakes);

@@ -12,14 +12,16 @@ use std::pin::Pin;
 
 use crate::event_loop::loop_of;
 use crate::streams::writer::StreamWriter;
+use crate::tasks::timeout;
 use crate::tls::{TlsContext, TlsError, Upgrade, begin, check_open, upgrade_setters};
+use crate::transports::CloseOnDrop;
 
 impl StreamWriter {
     /// Encrypts the connection from here on: the reader and this writer go on, when the handshake
     /// is done. Mirrors `StreamWriter.start_tls`.
     ///
     /// The context says which side we are; asyncio concludes it from how the stream was made. What
-    /// was written is drained first. Do not read meanwhile: what comes belongs to the handshake.
+    /// was written is drained first, within the time that a handshake has. Do not read meanwhile: what comes belongs to the handshake.
     /// Bytes that were received and not read (a client may send its first message together with the
     /// command that asks for TLS) are taken for the beginning of the handshake by a server. A client
     /// refuses them: it speaks first, so somebody has put them in.
@@ -74,8 +76,15 @@ impl StartStreamTls<'_> {
         let transport = writer.transport().clone();
         let handle = loop_of(transport.core().handle().number())?;
         let is_client = upgrade.is_client();
+        let limit = upgrade.times.handshake();
         let prepared = upgrade.prepare(&handle).await?;
-        writer.drain().await?;
+        let given_up = CloseOnDrop::new(&transport);
+        let Ok(drained) = timeout(limit, writer.drain()).await else {
+            transport.abort();
+            return Err(TlsError::HandshakeTimeout(limit).into_io(true));
+        };
+        given_up.disarm();
+        drained?;
         check_open(&transport)?;
         let protocol = transport.get_protocol();
         let protocol = protocol.ok_or(io::ErrorKind::NotConnected)?;

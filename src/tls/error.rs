@@ -84,7 +84,7 @@ impl TlsError {
     }
 
     /// As an error of a connection that was there already, or was not yet.
-    pub(super) fn into_io(self, handshaking: bool) -> io::Error {
+    pub(crate) fn into_io(self, handshaking: bool) -> io::Error {
         let kind = match &self {
             Self::Alert(_) if handshaking => io::ErrorKind::ConnectionRefused,
             Self::Alert(_) | Self::HandshakeTimeout(_) | Self::KeysUsedUp => {

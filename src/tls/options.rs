@@ -147,7 +147,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    pub(super) fn handshake(self) -> Duration {
+    pub(crate) fn handshake(self) -> Duration {
         self.handshake.unwrap_or(HANDSHAKE_TIMEOUT)
     }
 

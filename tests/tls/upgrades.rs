@@ -369,3 +369,47 @@ fn what_the_peer_has_not_taken_yet_goes_before_the_handshake() {
         assert!(trace == ["made", "data hello", "lost"], "{trace:?}");
     });
 }
+
+/// A stream to a peer that takes nothing, with more written than there is room for.
+async fn congested() -> (StreamReader, StreamWriter, Peer) {
+    let (listener, address) = listener();
+    let (reader, writer) = open_connection(address).await.unwrap();
+    let peer = Peer::accept(&listener);
+    block(writer.transport());
+    writer.transport().set_write_buffer_limits(0, 0).unwrap();
+    (reader, writer, peer)
+}
+
+#[test]
+fn what_was_written_before_has_the_time_of_a_handshake_to_leave() {
+    run(async {
+        let (_reader, mut writer, _peer) = congested().await;
+        let limit = Duration::from_millis(50);
+        let upgrade = writer
+            .start_tls(client_context())
+            .server_hostname("localhost")
+            .ssl_handshake_timeout(limit);
+        let error = within("the limit", upgrade.into_future()).await.unwrap_err();
+        let found = TlsError::of(&error);
+        assert_eq!(found, Some(&TlsError::HandshakeTimeout(limit)), "{error}");
+        assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+        within("the end", writer.wait_closed()).await.unwrap();
+    });
+}
+
+#[test]
+fn whoever_gives_up_before_the_handshake_begins_closes_the_connection() {
+    run(async {
+        let (_reader, mut writer, peer) = congested().await;
+        let upgrade = writer
+            .start_tls(client_context())
+            .server_hostname("localhost");
+        let given_up = timeout(Duration::from_millis(20), upgrade.into_future()).await;
+        assert!(given_up.is_err());
+        assert!(writer.is_closing());
+        // What was written before leaves before the end, in the clear.
+        let received = in_thread(move || peer.receive_all()).await;
+        assert!(received.iter().all(|byte| *byte == b'-'));
+        within("the end", writer.wait_closed()).await.unwrap();
+    });
+}
