@@ -2,10 +2,10 @@
 //!
 //! Owns: the target `event_loop`. Why: what the parts do right by themselves they may do wrong
 //! together, and the fuzzer sees which decision leads to code that no other did. Invariants: what is
-//! received is what was sent, from its beginning on; whoever closes everything has nothing left;
-//! nobody waits for ever. asyncio's counterpart: none.
+//! received is what was sent, from its beginning on, and all of it where the end is good; where nobody
+//! falls silent every wait ends; whoever closes everything has nothing left. asyncio's counterpart: none.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,10 +15,15 @@ use crate::streams::{StreamReader, StreamWriter, open_connection, start_server};
 use crate::tasks::{sleep, timeout};
 use crate::testing::{Conditions, Host, Random, Simulation};
 
-/// The first half of the bytes is what the clients do, the second what the world does to them.
+/// What the clients do, behind its length, and then what the world does to them.
 pub fn event_loop(bytes: &[u8]) {
-    let (program, world) = bytes.split_at(bytes.len() / 2);
+    let mut script = Script::new(bytes);
+    let size = script.size();
+    let program = script.bytes(size);
+    let world = script.bytes(usize::MAX);
     let mut simulation = Simulation::with_random(Random::from_bytes(world));
+    // Every wait in it has its limit, and none of them is as long.
+    simulation.set_time_limit(4 * PATIENCE);
     if let Err(error) = run(&mut simulation, program) {
         panic!("{error}");
     }
@@ -26,32 +31,45 @@ pub fn event_loop(bytes: &[u8]) {
 
 fn run(simulation: &mut Simulation, program: &[u8]) -> io::Result<()> {
     let mut script = Script::new(program);
-    let weather = Conditions::storm()
-        .buffer(script.size().max(1))
+    let may_fall_silent = script.byte() % 2 == 1;
+    let mut weather = Conditions::storm()
+        .buffer(script.size().max(LEAST_BUFFER))
         .lookup_failures(0.0);
+    if !may_fall_silent {
+        weather = weather.silences(0.0);
+    }
     simulation.network().set_conditions(weather)?;
     let limit = script.size().max(1);
     let (server_host, client_host) = (simulation.host("server"), simulation.host("client"));
     let listen = start_server(echo, ("10.0.0.1", 7)).limit(limit);
     let server = simulation.run_until_complete(&server_host, listen)??;
-    let running = Rc::new(Cell::new(0));
-    while !script.is_over() && running.get() < MOST_CLIENTS {
+    let seen = Rc::new(Seen::default());
+    while !script.is_over() && seen.running.get() < MOST_CLIENTS {
         let size = usize::from(script.byte());
         let orders = script.bytes(size).to_vec();
-        running.set(running.get() + 1);
-        let running = Rc::clone(&running);
+        seen.running.set(seen.running.get() + 1);
+        let seen = Rc::clone(&seen);
         drop(client_host.create_task(async move {
-            // How it ends is the storm's affair.
-            drop(client(orders, limit).await);
-            running.set(running.get() - 1);
+            // An error is the storm's affair.
+            drop(client(orders, limit, &seen).await);
+            seen.running.set(seen.running.get() - 1);
         }));
     }
     simulation.run_until_complete(&client_host, async {
-        while running.get() > 0 {
+        while seen.running.get() > 0 {
             sleep(Duration::from_secs(1)).await?;
         }
         io::Result::Ok(())
     })??;
+    assert!(
+        may_fall_silent || !seen.stuck.get(),
+        "a wait without an end"
+    );
+    let ends_are_true = simulation.tally().early_ends == 0;
+    assert!(
+        !ends_are_true || !seen.cut_off.get(),
+        "a good end in the middle"
+    );
     simulation.run_until_complete(&server_host, async {
         server.close();
         server.abort_clients();
@@ -68,6 +86,16 @@ fn run(simulation: &mut Simulation, program: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// What became of the clients.
+#[derive(Default)]
+struct Seen {
+    running: Cell<usize>,
+    /// One has waited for longer than anything takes.
+    stuck: Cell<bool>,
+    /// One was told a good end before everything had come back.
+    cut_off: Cell<bool>,
+}
+
 async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
     loop {
         let bytes = reader.read(4096).await?;
@@ -81,24 +109,26 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> 
     writer.wait_closed().await
 }
 
-/// Does what it is ordered to, and then leaves, if need be with force: a close waits until all is
-/// sent, and a peer that waits to be read from, which nobody does any more, does not read either.
-async fn client(orders: Vec<u8>, limit: usize) -> io::Result<()> {
+/// Does what it is ordered to, and reads to the end; whoever waits for too long leaves with force.
+async fn client(orders: Vec<u8>, limit: usize, seen: &Seen) -> io::Result<()> {
     let (reader, writer) = open_connection(("10.0.0.1", 7)).limit(limit).await?;
     let ending = timeout(PATIENCE, obey(&orders, reader, &writer)).await;
+    seen.stuck.set(seen.stuck.get() || ending.is_err());
     writer.transport().abort();
     drop(writer.wait_closed().await);
-    ending?
+    let is_complete = ending??;
+    seen.cut_off.set(seen.cut_off.get() || !is_complete);
+    Ok(())
 }
 
-/// One byte after the other.
-async fn obey(orders: &[u8], mut reader: StreamReader, writer: &StreamWriter) -> io::Result<()> {
+/// One byte after the other. True if what has come back in the end is all that was sent.
+async fn obey(orders: &[u8], mut reader: StreamReader, writer: &StreamWriter) -> io::Result<bool> {
     let mut script = Script::new(orders);
-    let received = RefCell::new(0);
+    let received = Cell::new(0);
     let (mut sent, mut ended) = (0, false);
     // Byte number n is n, so what comes can be told from what should.
     let check = |bytes: &[u8]| {
-        let begin = received.replace_with(|received| *received + bytes.len());
+        let begin = received.replace(received.get() + bytes.len());
         let expected = (begin..begin + bytes.len()).map(|number| number as u8);
         assert!(
             bytes.iter().copied().eq(expected),
@@ -112,12 +142,18 @@ async fn obey(orders: &[u8], mut reader: StreamReader, writer: &StreamWriter) ->
                 let size = script.size() % MOST_BYTES;
                 let bytes: Vec<u8> = (sent..sent + size).map(|number| number as u8).collect();
                 // Behind an end of its own a write is the program's mistake.
-                if !ended {
+                if !ended && sent < MOST_SENT {
                     sent += size;
                     writer.write(bytes);
                 }
             }
-            1 => writer.drain().await?,
+            1 => {
+                // Nobody reads meanwhile, so the peer may wait for us as we do for it.
+                let patience = Duration::from_millis(script.byte().into());
+                if let Ok(drained) = timeout(patience, writer.drain()).await {
+                    drained?;
+                }
+            }
             2 => {
                 ended = true;
                 writer.write_eof()?;
@@ -148,11 +184,20 @@ async fn obey(orders: &[u8], mut reader: StreamReader, writer: &StreamWriter) ->
             }
         }
     }
+    writer.transport().resume_reading();
+    if !ended {
+        writer.write_eof()?;
+    }
+    while !check(&reader.read(MOST_BYTES).await?) {}
     writer.close();
-    writer.wait_closed().await
+    writer.wait_closed().await?;
+    Ok(received.get() == sent)
 }
 
 const MOST_CLIENTS: usize = 8;
 const MOST_BYTES: usize = 10_000;
+/// Few enough bytes, and room for enough of them, that all of them are there in time.
+const MOST_SENT: usize = 50_000;
+const LEAST_BUFFER: usize = 64;
 /// More than it takes until what nobody hears is given up.
-const PATIENCE: Duration = Duration::from_secs(1000);
+const PATIENCE: Duration = Duration::from_secs(2000);

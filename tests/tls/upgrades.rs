@@ -389,7 +389,9 @@ fn what_was_written_before_has_the_time_of_a_handshake_to_leave() {
             .start_tls(client_context())
             .server_hostname("localhost")
             .ssl_handshake_timeout(limit);
-        let error = within("the limit", upgrade.into_future()).await.unwrap_err();
+        let error = within("the limit", upgrade.into_future())
+            .await
+            .unwrap_err();
         let found = TlsError::of(&error);
         assert_eq!(found, Some(&TlsError::HandshakeTimeout(limit)), "{error}");
         assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
