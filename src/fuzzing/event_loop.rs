@@ -41,7 +41,8 @@ fn run(simulation: &mut Simulation, program: &[u8]) -> io::Result<()> {
     simulation.network().set_conditions(weather)?;
     let limit = script.size().max(1);
     let (server_host, client_host) = (simulation.host("server"), simulation.host("client"));
-    let listen = start_server(echo, ("10.0.0.1", 7)).limit(limit);
+    let handler = move |reader, writer| echo(reader, writer, limit);
+    let listen = start_server(handler, ("10.0.0.1", 7)).limit(limit);
     let server = simulation.run_until_complete(&server_host, listen)??;
     let seen = Rc::new(Seen::default());
     while !script.is_over() && seen.running.get() < MOST_CLIENTS {
@@ -96,7 +97,9 @@ struct Seen {
     cut_off: Cell<bool>,
 }
 
-async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
+/// With marks that a drain has to wait for.
+async fn echo(mut reader: StreamReader, writer: StreamWriter, high: usize) -> io::Result<()> {
+    writer.transport().set_write_buffer_limits(high, None)?;
     loop {
         let bytes = reader.read(4096).await?;
         if bytes.is_empty() {
