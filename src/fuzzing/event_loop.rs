@@ -10,6 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::event_loop::get_running_loop;
 use crate::fuzzing::script::Script;
 use crate::streams::{StreamReader, StreamWriter, open_connection, start_server};
 use crate::tasks::{sleep, timeout};
@@ -115,8 +116,11 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter, high: usize) -> io
 /// Does what it is ordered to, and reads to the end; whoever waits for too long leaves with force.
 async fn client(orders: Vec<u8>, limit: usize, seen: &Seen) -> io::Result<()> {
     let (reader, writer) = open_connection(("10.0.0.1", 7)).limit(limit).await?;
+    let began = get_running_loop()?.time();
     let ending = timeout(PATIENCE, obey(&orders, reader, &writer)).await;
-    seen.stuck.set(seen.stuck.get() || ending.is_err());
+    // Also if the end of the time was what has woken it.
+    let is_stuck = get_running_loop()?.time() - began >= PATIENCE;
+    seen.stuck.set(seen.stuck.get() || is_stuck);
     writer.transport().abort();
     drop(writer.wait_closed().await);
     let is_complete = ending??;
