@@ -43,7 +43,9 @@ fn storm(simulation: &mut Simulation, tally: &Tally) -> io::Result<()> {
     }
     simulation.network().set_conditions(weather)?;
     let (server_host, client_host) = (simulation.host("server"), simulation.host("client"));
-    let listen = start_server(echo, (SERVER, 7)).limit(random.within(64..=20_000));
+    let high = random.within(0..=2000);
+    let handler = move |reader, writer| echo(reader, writer, high);
+    let listen = start_server(handler, (SERVER, 7)).limit(random.within(64..=20_000));
     let server = simulation.run_until_complete(&server_host, listen)??;
     let clients = [(); CLIENTS].map(|()| client_host.create_task(client(random.fork())));
     let visits = simulation.run_until_complete(&client_host, async {
@@ -89,7 +91,9 @@ async fn all_closed(host: &Host) -> io::Result<()> {
     Ok(())
 }
 
-async fn echo(mut reader: StreamReader, writer: StreamWriter) -> io::Result<()> {
+/// With marks that a drain has to wait for.
+async fn echo(mut reader: StreamReader, writer: StreamWriter, high: usize) -> io::Result<()> {
+    writer.transport().set_write_buffer_limits(high, None)?;
     loop {
         let bytes = reader.read(4096).await?;
         if bytes.is_empty() {
