@@ -5,11 +5,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use evloop::{get_running_loop, sleep};
+use evloop::{get_running_loop, sleep, timeout};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, Socket, Type};
 
-use crate::clients::World;
+use crate::clients::{HANG, World};
 use crate::random::Random;
 use crate::server::Port;
 use crate::tally::Fault;
@@ -21,30 +21,55 @@ pub(crate) fn limit_descriptors() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current, ..limit })?)
 }
 
-/// Now and then uses up all descriptors while a connection comes in. The server says that it cannot
-/// accept it, and does when there are some again.
+/// Now and then uses up all descriptors while connections come in. The server says that it cannot
+/// accept them, and does when there are some again.
 pub(crate) async fn starve(world: Rc<World>, mut random: Random) -> io::Result<()> {
     while Instant::now() < world.end {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        let before = world.tally.seen(Fault::NoDescriptor);
-        let mut hoard = Vec::new();
-        let address = world.address(Port::Plain, &mut random);
-        hoard_all(&mut hoard);
-        get_running_loop()?.sock_connect(&socket, address).await?;
-        let began = Instant::now();
-        // Others close theirs meanwhile, so there is always one more to be had.
-        while world.tally.seen(Fault::NoDescriptor) == before && began.elapsed() < PATIENCE {
-            hoard_all(&mut hoard);
-            sleep(Duration::from_millis(1)).await?;
+        for socket in connect_in_vain(&world, &mut random).await? {
+            let served = async {
+                let mut stream = world.adopt(socket).await?;
+                world.talk(&mut stream, &mut random, 2000).await?;
+                world.leave(stream).await
+            };
+            match timeout(HANG, served).await {
+                Ok(outcome) => outcome?,
+                Err(_) => {
+                    world.tally.hangs.add(1);
+                    let what = "a connection hangs that found no descriptor";
+                    world.tally.surprise(what.to_owned());
+                }
+            }
         }
-        drop(hoard);
-        let mut stream = world.adopt(socket).await?;
-        world.talk(&mut stream, &mut random, 2000).await?;
-        world.leave(stream).await?;
         sleep(Duration::from_millis(500 + random.below(1000))).await?;
     }
     Ok(())
+}
+
+/// Connects until the server has had no descriptor for an accept: what others close meanwhile may be
+/// just enough for one. The sockets, of which at least one has to wait.
+async fn connect_in_vain(world: &World, random: &mut Random) -> io::Result<Vec<Socket>> {
+    let before = world.tally.seen(Fault::NoAccept);
+    let (mut hoard, mut sockets) = (Vec::new(), Vec::new());
+    let began = Instant::now();
+    while world.tally.seen(Fault::NoAccept) == before {
+        if began.elapsed() > PATIENCE {
+            let what = "a server without descriptors does not say so";
+            world.tally.wrong(what.to_owned());
+            break;
+        }
+        hoard_all(&mut hoard);
+        // One is for the socket, unless somebody else is faster.
+        drop(hoard.pop());
+        if let Ok(socket) = Socket::new(Domain::IPV4, Type::STREAM, None) {
+            hoard_all(&mut hoard);
+            socket.set_nonblocking(true)?;
+            let address = world.address(Port::Plain, random);
+            get_running_loop()?.sock_connect(&socket, address).await?;
+            sockets.push(socket);
+        }
+        sleep(Duration::from_millis(10)).await?;
+    }
+    Ok(sockets)
 }
 
 fn hoard_all(hoard: &mut Vec<File>) {
@@ -75,4 +100,5 @@ pub(crate) async fn signal(world: Rc<World>, mut random: Random) -> io::Result<(
 
 /// Enough for all clients and their other ends.
 const DESCRIPTORS: u64 = 1024;
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A loaded machine may need long for what is done at once.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -97,7 +97,11 @@ async fn serve(
     let stopped = handle.run_in_executor(move || stopped.recv().is_ok());
     stopped.await.map_err(io::Error::other)?;
     for server in servers {
-        let report = server.shutdown().drain(PATIENCE).close(PATIENCE).await?;
+        let report = server
+            .shutdown()
+            .drain(AT_THE_END)
+            .close(AT_THE_END)
+            .await?;
         let left = report.connections().len();
         if left > 0 {
             tally.wrong(format!("{left} connections at the end of the server"));
@@ -157,7 +161,7 @@ fn report(tally: &Tally, context: &ExceptionContext) {
         .exception()
         .and_then(|error| error.downcast_ref::<io::Error>());
     match error.and_then(io::Error::raw_os_error) {
-        Some(libc::EMFILE | libc::ENFILE) => tally.fault(Fault::NoDescriptor),
+        Some(libc::EMFILE | libc::ENFILE) => tally.fault(Fault::NoAccept),
         _ => tally.wrong(format!("the server reports: {context}")),
     }
 }
@@ -168,5 +172,7 @@ pub(crate) fn certs(name: &str) -> String {
 }
 
 const BACKLOG: u32 = 4096;
-/// For a handshake, and for each phase of the end.
+/// For a handshake.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// For each phase of the end, when all clients have gone.
+const AT_THE_END: Duration = Duration::from_secs(10);

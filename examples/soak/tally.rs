@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -48,23 +49,27 @@ pub(crate) enum Fault {
     Reset,
     SlowReader,
     ReadGivenUp,
+    SlowHandshake,
     SilentHandshake,
     Garbage,
     CutOff,
-    NoDescriptor,
+    NoAccept,
+    NoConnect,
     Signal,
 }
 
 /// Their names, and who has seen what.
-const FAULTS: [(&str, &str); 9] = [
+const FAULTS: [(&str, &str); 11] = [
     ("half-close", "the client, by the answer behind its own end"),
     ("reset", "the server, by an error"),
     ("slow reader", "the server, by a drain that had to wait"),
     ("read given up", "the client, by the end of its time"),
+    ("slow handshake", "the client, by the echo behind it"),
     ("silent handshake", "the client, by the server's patience"),
     ("garbage for a handshake", "the client, by the refusal"),
     ("TLS cut off", "the server, by the missing goodbye"),
-    ("no descriptor", "whoever was refused one"),
+    ("accept without a descriptor", "the server, by its report"),
+    ("connect without a descriptor", "the client, by its error"),
     ("signal", "the server's loop, by its handler"),
 ];
 
@@ -118,8 +123,31 @@ impl Tally {
         *self.simulated.lock().expect("nobody panics with it")
     }
 
+    /// What should have happened and has not.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let rows = self.rows().into_iter();
+        let missing = rows.filter(|(_, count)| *count == 0);
+        missing.map(|(name, _)| name).collect()
+    }
+
     /// The table, in Markdown.
     pub(crate) fn table(&self, before: &Usage, after: &Usage) -> String {
+        let mut rows = self.rows();
+        rows.extend([
+            ("descriptors before".to_owned(), before.descriptors),
+            ("descriptors after".to_owned(), after.descriptors),
+            ("memory before, KiB".to_owned(), before.memory),
+            ("memory after, KiB".to_owned(), after.memory),
+        ]);
+        let rows = rows.iter().map(|(name, n)| format!("| {name} | {n} |\n"));
+        format!(
+            "| what | how many |\n|---|---|\n{}",
+            rows.collect::<String>()
+        )
+    }
+
+    /// What happens all the time in a soak that does what it says.
+    fn rows(&self) -> Vec<(String, u64)> {
         let mut rows = vec![
             ("connections, plain".to_owned(), self.plain.get()),
             ("connections, TLS".to_owned(), self.encrypted.get()),
@@ -152,17 +180,7 @@ impl Tally {
         ] {
             rows.push((format!("simulated {name}"), count));
         }
-        rows.extend([
-            ("descriptors before".to_owned(), before.descriptors),
-            ("descriptors after".to_owned(), after.descriptors),
-            ("memory before, KiB".to_owned(), before.memory),
-            ("memory after, KiB".to_owned(), after.memory),
-        ]);
-        let rows = rows.iter().map(|(name, n)| format!("| {name} | {n} |\n"));
-        format!(
-            "| what | how many |\n|---|---|\n{}",
-            rows.collect::<String>()
-        )
+        rows
     }
 }
 
@@ -174,14 +192,18 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    pub(crate) fn now() -> Self {
-        let descriptors = fs::read_dir("/dev/fd").map_or(0, Iterator::count);
+    pub(crate) fn now() -> io::Result<Self> {
+        let mut descriptors = 0;
+        for descriptor in fs::read_dir("/dev/fd")? {
+            descriptor?;
+            descriptors += 1;
+        }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let memory = memory.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-        Self {
-            descriptors: descriptors as u64,
+        Ok(Self {
+            descriptors,
             memory: memory.unwrap_or(0),
-        }
+        })
     }
 }

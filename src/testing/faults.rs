@@ -101,7 +101,9 @@ impl World {
         let held = self.partitions.remove(&pair).map(|parted| parted.held);
         self.note("heal", one.0 as u64, other.0 as u64);
         for id in self.between(one, other) {
-            if let Some(socket) = self.sockets.get_mut(&id) {
+            // Whoever is silent is heard no more than before, and has to give up.
+            let heard = self.sockets.get_mut(&id).filter(|socket| !socket.silent);
+            if let Some(socket) = heard {
                 socket.waits_since = None;
                 socket.unheard = 0;
             }

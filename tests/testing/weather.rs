@@ -116,7 +116,7 @@ fn what_ends_a_connection_is_told_by_its_name() {
         Duration,
         fn(&Tally) -> u64,
     );
-    let ends: [End; 6] = [
+    let ends: [End; 7] = [
         (
             Conditions::new().resets(1.0),
             &[ConnectionReset],
@@ -133,6 +133,13 @@ fn what_ends_a_connection_is_told_by_its_name() {
         (Conditions::new().silences(1.0), &[TimedOut], hour, |t| {
             t.timeouts
         }),
+        // That two hosts are together again does not help who is silent.
+        (
+            Conditions::new().silences(1.0).partitions(1.0),
+            &[TimedOut],
+            hour,
+            |t| t.timeouts,
+        ),
         (
             Conditions::new().black_holes(1.0),
             &[TimedOut],
