@@ -64,18 +64,26 @@ type Stream = (StreamReader, StreamWriter);
 pub(crate) async fn run(world: Rc<World>, kind: Kind, mut random: Random) {
     while Instant::now() < world.end {
         let round = round(&world, kind, &mut random);
+        let began = Instant::now();
         match timeout(HANG, round).await {
-            Err(_) => {
+            Ok(outcome) if began.elapsed() < HANG => judge(&world, kind, outcome).await,
+            // Also who went on only because the time was over.
+            _ => {
                 world.tally.hangs.add(1);
                 world.tally.surprise(format!("{kind:?} hangs"));
             }
-            Ok(Err(error)) if is_starved(&error) => {
-                world.tally.fault(Fault::NoConnect);
-                let _ = sleep(Duration::from_millis(20)).await;
-            }
-            Ok(Err(error)) => world.tally.wrong(format!("{kind:?}: {error}")),
-            Ok(Ok(())) => {}
         }
+    }
+}
+
+async fn judge(world: &World, kind: Kind, outcome: io::Result<()>) {
+    match outcome {
+        Err(error) if is_starved(&error) => {
+            world.tally.fault(Fault::NoConnect);
+            let _ = sleep(Duration::from_millis(20)).await;
+        }
+        Err(error) => world.tally.wrong(format!("{kind:?}: {error}")),
+        Ok(()) => {}
     }
 }
 

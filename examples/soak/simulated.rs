@@ -5,7 +5,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use evloop::testing::{Conditions, Host, Random, Simulation};
-use evloop::{StreamReader, StreamWriter, open_connection, sleep, start_server, timeout};
+use evloop::{
+    StreamReader, StreamWriter, get_running_loop, open_connection, sleep, start_server, timeout,
+};
 
 use crate::tally::Tally;
 
@@ -51,7 +53,7 @@ fn storm(simulation: &mut Simulation, tally: &Tally) -> io::Result<()> {
     let visits = simulation.run_until_complete(&client_host, async {
         let mut all = Vec::new();
         for client in clients {
-            all.extend(client.await.map_err(io::Error::other)?);
+            all.extend(client.await.map_err(io::Error::other)??);
         }
         io::Result::Ok(all)
     })??;
@@ -122,17 +124,20 @@ enum End {
 }
 
 /// All connections of one client.
-async fn client(mut random: Random) -> Vec<Visit> {
+async fn client(mut random: Random) -> io::Result<Vec<Visit>> {
     let mut visits = Vec::new();
     for _ in 0..CONNECTIONS {
         let size = random.within(1..=3000);
         let sent = random.bytes(size);
         // Whatever becomes of the connection, what it brought is kept.
         let mut received = Vec::new();
-        let end = match timeout(PATIENCE, visit(&mut random, &sent, &mut received)).await {
+        let visiting = timeout(PATIENCE, visit(&mut random, &sent, &mut received));
+        let (outcome, took) = timed(visiting).await?;
+        let end = match outcome {
+            // Also who went on only because the time was over.
+            _ if took >= PATIENCE => End::Stuck,
             Ok(Ok(())) => End::Good,
-            Ok(Err(_)) => End::Bad,
-            Err(_) => End::Stuck,
+            Ok(Err(_)) | Err(_) => End::Bad,
         };
         visits.push(Visit {
             sent,
@@ -140,7 +145,15 @@ async fn client(mut random: Random) -> Vec<Visit> {
             end,
         });
     }
-    visits
+    Ok(visits)
+}
+
+/// What comes of it, and how long that took by the loop's clock.
+async fn timed<F: Future>(future: F) -> io::Result<(F::Output, Duration)> {
+    let handle = get_running_loop()?;
+    let began = handle.time();
+    let outcome = future.await;
+    Ok((outcome, handle.time() - began))
 }
 
 async fn visit(random: &mut Random, sent: &[u8], received: &mut Vec<u8>) -> io::Result<()> {
