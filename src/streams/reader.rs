@@ -157,7 +157,8 @@ impl StreamReader {
     }
 
     /// Reads until the stream ends and returns everything. With a cap, at most so many bytes:
-    /// the peer decides how much there is. Mirrors `StreamReader.read(-1)`.
+    /// the peer decides how much there is. The cap is looked at when bytes have come, so as much as
+    /// one receive brings, 256 KiB, may be buffered beyond it. Mirrors `StreamReader.read(-1)`.
     ///
     /// # Errors
     ///

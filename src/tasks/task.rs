@@ -306,3 +306,238 @@ where
 fn panicked(payload: &(dyn Any + Send)) -> TaskError {
     TaskError::Panicked(PanicError::new(payload))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::{Future, pending, poll_fn};
+    use std::io;
+    use std::rc::Rc;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Poll, Waker};
+    use std::thread::{self, JoinHandle, Thread};
+    use std::time::{Duration, Instant};
+
+    use crate::event_loop::EventLoop;
+    use crate::sys::{Scripted, Wakeup};
+    use crate::tasks::{Task, TaskError};
+
+    /// A thread that sleeps where a loop would poll.
+    struct Sleeper(Thread);
+
+    impl Wakeup for Sleeper {
+        fn wake(&self) {
+            self.0.unpark();
+        }
+    }
+
+    /// A loop without a system, so that an interpreter can run it. It fails where nobody wakes it.
+    fn event_loop() -> EventLoop {
+        let poll = |_: &mut Vec<_>, timeout: Option<Duration>| {
+            let began = Instant::now();
+            if timeout.is_none() {
+                thread::park_timeout(LONGEST_SLEEP);
+            }
+            if began.elapsed() >= LONGEST_SLEEP {
+                return Err(io::Error::other("a wake was lost"));
+            }
+            Ok(())
+        };
+        let sleeper = Arc::new(Sleeper(thread::current()));
+        EventLoop::with_driver(Box::new(Scripted::new(poll, sleeper)))
+    }
+
+    /// Another thread says something, without order, and wakes the task behind it.
+    fn say(said: &Arc<AtomicBool>, waker: Waker) -> JoinHandle<()> {
+        let said = Arc::clone(said);
+        thread::spawn(move || {
+            said.store(true, Ordering::Relaxed);
+            waker.wake();
+        })
+    }
+
+    /// Waits for what another thread says, and gives that thread and where the waker stands.
+    fn hears() -> impl Future<Output = (JoinHandle<()>, usize)> {
+        let said = Arc::new(AtomicBool::new(false));
+        let mut speaker = None;
+        poll_fn(move |cx| {
+            let speaker = &mut speaker;
+            if speaker.is_none() {
+                *speaker = Some(say(&said, cx.waker().clone()));
+            }
+            if !said.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            speaker
+                .take()
+                .map_or(Poll::Pending, |it| Poll::Ready((it, place_of(cx))))
+        })
+    }
+
+    fn place_of(cx: &Context<'_>) -> usize {
+        cx.waker().data().addr()
+    }
+
+    /// Where the waker of a task stands that is over at once.
+    fn place(event_loop: &mut EventLoop) -> usize {
+        let task = event_loop.create_task(poll_fn(|cx| Poll::Ready(place_of(cx))));
+        event_loop.run_until_complete(task).unwrap()
+    }
+
+    /// A task that waits for ever, as soon as it has been polled, and its waker.
+    fn waits(event_loop: &mut EventLoop, kept: Dropped) -> (Task<()>, Waker) {
+        let (give, taken) = (Rc::new(Cell::new(None)), event_loop.create_future());
+        let (given, take) = (Rc::clone(&give), taken.clone());
+        let task = event_loop.create_task(async move {
+            let _kept = kept;
+            given.set(Some(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await));
+            take.set_result(()).unwrap();
+            pending::<()>().await;
+        });
+        event_loop.run_until_complete(taken).unwrap();
+        (task, give.take().unwrap())
+    }
+
+    /// Counts how often one like it was dropped.
+    struct Dropped(Rc<Cell<usize>>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    #[test]
+    fn tasks_that_other_threads_wake_give_their_results() {
+        let mut event_loop = event_loop();
+        let tasks = [(); 3].map(|()| event_loop.create_task(hears()));
+        let speakers = event_loop.run_until_complete(async {
+            let mut speakers = Vec::new();
+            for task in tasks {
+                speakers.push(task.await.unwrap().0);
+            }
+            speakers
+        });
+        for speaker in speakers {
+            speaker.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_cancelled_task_drops_its_future_once_polled_or_not() {
+        let mut event_loop = event_loop();
+        let drops = Rc::new(Cell::new(0));
+        let (polled, waker) = waits(&mut event_loop, Dropped(Rc::clone(&drops)));
+        let kept = Dropped(Rc::clone(&drops));
+        let unpolled = event_loop.create_task(async move {
+            drop(kept);
+            unreachable!("it is cancelled before");
+        });
+        for task in [&polled, &unpolled] {
+            assert!(task.cancel());
+            assert!(!task.done());
+        }
+        for task in [polled, unpolled] {
+            let outcome = event_loop.run_until_complete(task);
+            assert_eq!(outcome, Err(TaskError::Cancelled));
+        }
+        assert_eq!(drops.get(), 2);
+        waker.wake();
+    }
+
+    #[test]
+    fn whoever_joins_a_task_that_panics_is_told_why() {
+        let mut event_loop = event_loop();
+        let joined = event_loop.create_task(async { panic!("no") });
+        let outer = event_loop.create_task(async move {
+            let outcome: Result<(), _> = joined.await;
+            outcome
+        });
+        let outcome = event_loop.run_until_complete(outer).unwrap();
+        assert!(matches!(outcome, Err(TaskError::Panicked(error)) if error.message() == "no"));
+        // The loop goes on, and so does the waker.
+        assert_eq!(place(&mut event_loop), place(&mut event_loop));
+    }
+
+    /// The thread has let go of its clone, so that the waker serves the next task, whose wakes are
+    /// not lost for what the thread has left in it.
+    #[test]
+    fn a_waker_that_another_thread_let_go_of_serves_the_next_task() {
+        let mut event_loop = event_loop();
+        let first = place(&mut event_loop);
+        for _ in 0..ROUNDS {
+            // It is over when it is woken.
+            let woken_late = event_loop.create_task(poll_fn(|cx| {
+                let waker = cx.waker().clone();
+                say(&Arc::default(), waker).join().unwrap();
+                Poll::Ready(place_of(cx))
+            }));
+            assert_eq!(event_loop.run_until_complete(woken_late), Ok(first));
+            let task = event_loop.create_task(async {
+                let (speaker, place) = hears().await;
+                speaker.join().unwrap();
+                place
+            });
+            assert_eq!(event_loop.run_until_complete(task), Ok(first));
+        }
+    }
+
+    /// The thread may still be about to let go of it when the task is over.
+    #[test]
+    fn a_waker_that_another_thread_may_have_still_is_in_nobody_s_way() {
+        let mut event_loop = event_loop();
+        let speakers = [(); ROUNDS].map(|()| {
+            let task = event_loop.create_task(hears());
+            event_loop.run_until_complete(task).unwrap().0
+        });
+        for speaker in speakers {
+            speaker.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_waker_that_outlives_its_task_serves_and_wakes_nobody_else() {
+        let mut event_loop = event_loop();
+        let drops = Rc::new(Cell::new(0));
+        let (task, late) = waits(&mut event_loop, Dropped(Rc::clone(&drops)));
+        assert!(task.cancel());
+        let cancelled = event_loop.run_until_complete(task);
+        assert_eq!(cancelled, Err(TaskError::Cancelled));
+        // The next one has its place in the table, and another waker.
+        let polls = Rc::new(Cell::new(0));
+        let count = Rc::clone(&polls);
+        let own = late.data().addr();
+        let next = event_loop.create_task(poll_fn(move |cx| {
+            assert_ne!(place_of(cx), own);
+            count.set(count.get() + 1);
+            Poll::<()>::Pending
+        }));
+        let (loud, silent) = (late.clone(), late);
+        let threads = [
+            thread::spawn(move || loud.wake()),
+            thread::spawn(move || drop(silent)),
+        ];
+        event_loop.run_until_complete(async { drop(hears().await) });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        event_loop.run_until_complete(async { drop(hears().await) });
+        assert_eq!(polls.get(), 1);
+        drop(next);
+    }
+
+    #[test]
+    fn a_waker_may_be_woken_and_dropped_elsewhere_when_the_loop_is_gone() {
+        let mut event_loop = event_loop();
+        let drops = Rc::new(Cell::new(0));
+        let (task, waker) = waits(&mut event_loop, Dropped(Rc::clone(&drops)));
+        event_loop.close();
+        assert!(task.done());
+        assert_eq!(drops.get(), 1);
+        thread::spawn(move || waker.wake()).join().unwrap();
+    }
+
+    const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+    const ROUNDS: usize = if cfg!(miri) { 5 } else { 200 };
+}

@@ -1,12 +1,12 @@
 //! A reader that is full pauses its transport, and goes on when there is room or need.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::pin::pin;
 
 use evloop::{FeedError, StreamReader, Transport, create_connection, open_connection};
 
 use crate::common::{Peer, in_thread, listener, pattern, run, turns, within};
-use crate::support::{fed, incomplete, now, overrun, poll_once};
+use crate::support::{connected, fed, incomplete, now, overrun, poll_once};
 
 struct Idle;
 
@@ -102,6 +102,37 @@ fn a_read_to_the_end_pauses_whoever_is_faster_until_it_runs() {
             assert_eq!(all, b"aaaaaaaabaaaaaaaabaaaaaaaab");
         }
         assert!(reader.at_eof());
+    });
+}
+
+/// The cap is looked at when bytes have come: one receive more than it may be there by then, and
+/// the reader's own limit goes on to hold.
+#[test]
+fn a_read_to_the_end_that_is_refused_has_taken_one_receive_more_than_its_cap() {
+    run(async {
+        for cap in [0, 1000, 1 << 20] {
+            let (mut reader, writer, peer) = connected().await;
+            let sending = in_thread(move || {
+                let mut sent = 0;
+                // Until it is told that nobody is there any more.
+                while let Ok(n) = (&peer.0).write(&[b'x'; 64 * 1024]) {
+                    sent += n;
+                    assert!(sent < 64 << 20, "all was taken");
+                }
+            });
+            let sending = evloop::get_running_loop().unwrap().create_task(sending);
+            let most = cap.max(2 * 64 * 1024) + 256 * 1024;
+            let refused = within("a refusal", reader.read_to_end(cap)).await;
+            let refused = overrun(refused);
+            assert_eq!(refused.limit, cap);
+            assert!(refused.consumed <= most, "{} for {cap}", refused.consumed);
+            // Nor does it grow afterwards, while the peer goes on.
+            turns(20).await;
+            let held = overrun(reader.read_to_end(cap).await).consumed;
+            assert!((cap + 1..=most).contains(&held), "{held} for {cap}");
+            writer.transport().abort();
+            sending.await.unwrap();
+        }
     });
 }
 
@@ -215,6 +246,8 @@ fn a_line_longer_than_twice_the_limit_is_refused_and_passed_over() {
             peer
         });
         let sending = evloop::get_running_loop().unwrap().create_task(sending);
+        let held = overrun(reader.readline().await).consumed;
+        assert!(held <= 2 * 1000 + 256 * 1024, "{held} bytes");
         let error = std::io::Error::from(reader.readline().await.unwrap_err());
         assert_eq!(error.kind(), ErrorKind::InvalidData);
         assert_eq!(reader.skip_line().await.unwrap(), 3_000_001);

@@ -28,6 +28,7 @@ mod fairness;
 mod handshakes;
 mod keys;
 mod openssl;
+mod paused;
 mod records;
 mod start_tls;
 mod streams;

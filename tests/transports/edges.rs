@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use evloop::get_running_loop;
+use evloop::{LoopHandle, get_running_loop};
 
 use crate::common::peers::{self, Child};
 use crate::common::trace::Trace;
-use crate::common::{Peer, in_thread, listener, pattern, run, turns};
+use crate::common::{Peer, in_thread, listener, pattern, run, turns, within};
 use crate::probe::{Call, Probe, block, connect, connected};
 
 #[test]
@@ -83,6 +83,52 @@ fn a_flood_on_one_connection_does_not_hold_up_another() {
         flooding.await.unwrap();
         assert_eq!(trace.count("echo data ping"), 100);
         assert!(trace.count("flood data") > 1);
+    });
+}
+
+/// More than that is there from the first turn on. A turn serves events, and then whoever is owed a
+/// visit; a peer that goes on sending may have both.
+#[test]
+fn an_event_and_a_visit_receive_256_kib_each_at_most() {
+    fn at_each_turn(handle: &LoopHandle, f: impl Fn() + 'static) {
+        let next = handle.clone();
+        handle.call_soon(move || {
+            f();
+            at_each_turn(&next, f);
+        });
+    }
+
+    const ONCE: usize = 256 * 1024;
+    run(async {
+        let [all, now, most] = [(); 3].map(|()| Rc::new(Cell::new(0)));
+        let (sum, count) = (Rc::clone(&all), Rc::clone(&now));
+        let trace = Trace::default();
+        let probe = Probe::new(&trace).doing(move |call, transport| match call {
+            Call::Made => transport.pause_reading(),
+            Call::Data(data) => {
+                sum.set(sum.get() + data.len());
+                count.set(count.get() + data.len());
+            }
+            _ => {}
+        });
+        let (transport, peer) = connected(probe).await;
+        let mut sent = peer.fill();
+        assert!(sent >= 1 << 20, "{sent}");
+        let max = Rc::clone(&most);
+        let handle = get_running_loop().unwrap();
+        at_each_turn(&handle, move || max.set(max.get().max(now.take())));
+        transport.resume_reading();
+        for _ in 0..10 {
+            within("what was sent", async {
+                while all.get() < sent {
+                    turns(1).await;
+                }
+            })
+            .await;
+            sent += peer.fill();
+        }
+        let turn = most.get();
+        assert!((ONCE..=2 * ONCE).contains(&turn), "{turn} bytes in a turn");
     });
 }
 

@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use evloop::{Server, TaskError, Transport, create_server, get_running_loop};
 
@@ -334,8 +335,12 @@ fn a_server_short_of_descriptors_tries_again_by_itself_and_reports_once() {
         }
         let report = "socket.accept() out of system resource";
         trace.until(report).await;
+        let reported = Instant::now();
         drop(files);
         trace.until("made").await;
+        // A second, and not in each turn.
+        let paused = reported.elapsed();
+        assert!(paused > Duration::from_millis(500), "{paused:?}");
         assert_eq!(trace, [report, "made"]);
     });
 }
