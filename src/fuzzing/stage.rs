@@ -174,11 +174,6 @@ impl Wire {
         self.taken.get()
     }
 
-    /// What came in and was not taken.
-    pub(super) fn left(&self) -> Vec<u8> {
-        self.incoming.borrow().iter().copied().collect()
-    }
-
     pub(super) fn is_shut(&self) -> bool {
         self.shut.get()
     }

@@ -54,6 +54,8 @@ struct Side {
     on_the_way: Vec<u8>,
     /// What came from here was changed on the way.
     tampered: bool,
+    /// How much had been taken from the wire when reading was paused.
+    paused_at: Option<usize>,
 }
 
 impl Play {
@@ -73,6 +75,7 @@ impl Play {
                 said: Vec::new(),
                 on_the_way: Vec::new(),
                 tampered: false,
+                paused_at: None,
             }
         });
         stage.turns(4);
@@ -128,8 +131,8 @@ impl Play {
                 .wire
                 .give_room([0, 1, 20, usize::MAX][usize::from(script.byte() % 4)]),
             20 => match script.byte() % 2 {
-                0 => sides[from].transport.pause_reading(),
-                _ => sides[from].transport.resume_reading(),
+                0 => sides[from].pause(),
+                _ => sides[from].resume(),
             },
             21 => match script.byte() {
                 0..128 => sides[from].finish(),
@@ -148,6 +151,7 @@ impl Play {
             _ => stage.turn(),
         }
         self.stage.turns(2);
+        self.sides.iter_mut().for_each(Side::look_how_much_came);
     }
 
     /// What was sent goes to whoever is between.
@@ -187,10 +191,10 @@ impl Play {
 
     /// Everything that was sent arrives, then the connections below end.
     fn finish(mut self, in_good_order: bool) {
-        for side in &self.sides {
+        for side in &mut self.sides {
             side.wire.give_room(usize::MAX);
             side.wire.cut_reads(usize::MAX);
-            side.transport.resume_reading();
+            side.resume();
         }
         if in_good_order {
             for _ in 0..8 {
@@ -232,6 +236,29 @@ impl Play {
 }
 
 impl Side {
+    fn pause(&mut self) {
+        self.transport.pause_reading();
+        self.paused_at.get_or_insert(self.wire.taken());
+    }
+
+    fn resume(&mut self) {
+        self.transport.resume_reading();
+        self.paused_at = None;
+    }
+
+    /// While reading is paused no more is taken than was promised. A handshake goes on, and behind
+    /// the end what comes is thrown away.
+    fn look_how_much_came(&mut self) {
+        let Some(before) = self.paused_at else { return };
+        let taken = self.wire.taken();
+        if !self.heard.made.get() {
+            self.paused_at = Some(taken);
+        } else if !self.transport.is_closing() {
+            let more = taken - before;
+            assert!(more <= MOST_BEHIND_A_PAUSE, "{more} bytes behind a pause");
+        }
+    }
+
     fn finish(&self) {
         let done = self.transport.write_eof().is_ok();
         self.heard.finished.set(self.heard.finished.get() || done);
@@ -355,5 +382,7 @@ impl Configs {
 const MOST_STEPS: usize = 60;
 /// In bytes: several records, few enough to be quick.
 const MOST_SAID: usize = 512 * 1024;
+/// What the end of the handshake may have brought with it, and room for two records.
+const MOST_BEHIND_A_PAUSE: usize = (64 + 34) * 1024;
 /// What may wait to be sent beside what was written: a handshake, alerts, tickets.
 const SLACK: usize = 64 * 1024;
