@@ -633,21 +633,29 @@ fn every_connection_that_was_made_is_lost_once() {
             })
         };
         let limit = Duration::from_secs(2);
-        let server = create_server(factory, ("127.0.0.1", 0))
-            .ssl(server_context("server"))
-            .ssl_handshake_timeout(limit)
-            .ssl_shutdown_timeout(Duration::from_millis(100))
-            .idle_timeout(limit)
-            .await
-            .unwrap();
-        let address = address_of(&server);
+        let serve = || {
+            create_server(factory.clone(), ("127.0.0.1", 0))
+                .ssl(server_context("server"))
+                .ssl_handshake_timeout(limit)
+                .ssl_shutdown_timeout(Duration::from_millis(100))
+        };
+        // Another one for those who fall silent, since nobody else is to be ended by that.
+        let servers = (
+            serve().await.unwrap(),
+            serve().idle_timeout(limit).await.unwrap(),
+        );
+        let addresses = (address_of(&servers.0), address_of(&servers.1));
         turns(2).await;
         let before = held();
         let mut staying = Vec::new();
         let mut complete = 0;
         for round in 0..ENDINGS.len() * 5 {
             let ending = ENDINGS[round % ENDINGS.len()];
-            let version = if round % 2 == 0 { TLS12 } else { TLS13 };
+            let version = if round % 4 < 2 { TLS12 } else { TLS13 };
+            let address = match ending {
+                Ending::IdleTimeout => addresses.1,
+                _ => addresses.0,
+            };
             let mut peer = Scripted::connect(address, scripted::client_config(version));
             if ending.is_behind_the_handshake() {
                 peer.shake_hands().await.unwrap();
@@ -705,10 +713,11 @@ fn every_connection_that_was_made_is_lost_once() {
             assert_eq!(trace.count(line), count, "{line}: {trace:?}");
         }
         drop(staying);
-        server.close();
-        within("the server's end", server.wait_closed())
-            .await
-            .unwrap();
+        for server in [servers.0, servers.1] {
+            server.close();
+            let end = within("the server's end", server.wait_closed());
+            end.await.unwrap();
+        }
     });
 }
 
