@@ -4,6 +4,8 @@
 mod common;
 
 mod chaos;
+#[cfg(feature = "tls")]
+mod handshakes;
 mod models;
 mod pair;
 mod partitions;

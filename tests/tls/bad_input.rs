@@ -1,23 +1,27 @@
 //! Bad input: arguments that cannot be meant, files that do not fit, peers that speak no TLS. Each
 //! is an error with a name, in bounded time, and nothing is left.
 
+use std::cell::RefCell;
 use std::future::IntoFuture;
 use std::io::{self, ErrorKind};
-use std::time::Duration;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use evloop::{
-    CloseReason, StreamReader, StreamWriter, TlsClientContext, TlsError, TlsServerContext,
-    connect_accepted_socket, create_connection, create_server, create_unix_connection,
-    create_unix_server, open_connection, open_unix_connection, start_server, start_unix_server,
+    CloseReason, ClosedBecause, StreamReader, StreamWriter, TlsClientContext, TlsError,
+    TlsServerContext, Transport, connect_accepted_socket, create_connection, create_server,
+    create_unix_connection, create_unix_server, open_connection, open_unix_connection, sleep,
+    start_server, start_unix_server,
 };
 use futures::future::join;
 
 use crate::common::folder::Folder;
 use crate::common::own_process::{self, held};
 use crate::common::trace::Trace;
-use crate::common::{listener, pattern, run, turns, within};
-use crate::pairs::{Ours, server_of_probes, sockets};
-use crate::probe::Probe;
+use crate::common::{PATIENCE, listener, pattern, run, turns, within};
+use crate::pairs::{KINDS, Ours, server_of_probes, sockets};
+use crate::probe::{Call, Probe};
 use crate::scripted::{self, End, Scripted, TLS12, TLS13};
 use crate::support::{cert, client_context, server_context};
 
@@ -358,3 +362,202 @@ fn a_handshake_message_without_end() {
         }
     });
 }
+
+/// What a peer does wrong, and then stays where it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wrong {
+    PlainText,
+    /// The header of a record, and noise.
+    Garbage,
+    /// One that is refused: the name of its files.
+    Certificate(&'static str),
+    TooLargeARecord,
+    TooLargeAMessage,
+    /// A message of the handshake that announces more than ever comes.
+    HalfAMessage,
+    GarbageBehindData,
+    TooLargeARecordBehindData,
+}
+
+const WRONG: [Wrong; 10] = [
+    Wrong::PlainText,
+    Wrong::Garbage,
+    Wrong::Certificate("elsewhere"),
+    Wrong::Certificate("expired"),
+    Wrong::Certificate("untrusted"),
+    Wrong::TooLargeARecord,
+    Wrong::TooLargeAMessage,
+    Wrong::HalfAMessage,
+    Wrong::GarbageBehindData,
+    Wrong::TooLargeARecordBehindData,
+];
+
+impl Wrong {
+    async fn speak(self, peer: &mut Scripted, ours: Ours) {
+        // A hello of whoever it is.
+        let kind = if ours == Ours::Client { 2 } else { 1 };
+        match self {
+            Self::PlainText if ours == Ours::Client => peer.send(b"220 mail.example\r\n").await,
+            Self::PlainText => peer.send(b"GET / HTTP/1.1\r\n\r\n").await,
+            Self::Garbage => {
+                let noise = pattern(64);
+                peer.send(&[&[22, 3, 3, 0, 64], &noise[..]].concat()).await;
+            }
+            // One of TLS 1.3 takes the handshake for done before it is refused.
+            Self::Certificate(_) => drop(peer.shake_hands().await),
+            Self::TooLargeARecord => peer.send(TOO_LARGE).await,
+            Self::TooLargeAMessage => {
+                let mut record = vec![22, 3, 3, 0x40, 0, kind, 0xff, 0xff, 0xff];
+                record.resize(5 + 0x4000, 0);
+                for _ in 0..8 {
+                    peer.send(&record).await;
+                    record[5..9].fill(0);
+                }
+            }
+            Self::HalfAMessage => {
+                let mut record = vec![22, 3, 3, 0, 100, kind, 0, 0x10, 0];
+                record.resize(5 + 100, 0);
+                peer.send(&record).await;
+            }
+            Self::GarbageBehindData | Self::TooLargeARecordBehindData => {
+                peer.shake_hands().await.unwrap();
+                let mut bytes = peer.encrypt(b"in order");
+                if self == Self::GarbageBehindData {
+                    bytes.extend(peer.encrypt(b"broken"));
+                    *bytes.last_mut().unwrap() ^= 1;
+                } else {
+                    bytes.extend(TOO_LARGE);
+                }
+                peer.send(&bytes).await;
+            }
+        }
+    }
+
+    fn is_called(self, error: &TlsError) -> bool {
+        use rustls::{CertificateError, Error, InvalidMessage};
+        match self {
+            Self::PlainText | Self::TooLargeARecord => *error == TlsError::NotTls,
+            Self::Garbage => matches!(error, TlsError::Protocol(Error::InvalidMessage(_))),
+            Self::Certificate(name) => {
+                let TlsError::Certificate(why) = error else {
+                    return false;
+                };
+                match name {
+                    "elsewhere" => matches!(why, CertificateError::NotValidForNameContext { .. }),
+                    "expired" => matches!(why, CertificateError::ExpiredContext { .. }),
+                    _ => *why == CertificateError::UnknownIssuer,
+                }
+            }
+            Self::TooLargeAMessage => matches!(error, TlsError::Protocol(_)),
+            Self::HalfAMessage => *error == TlsError::HandshakeTimeout(MOMENT),
+            Self::GarbageBehindData => *error == TlsError::Protocol(Error::DecryptError),
+            Self::TooLargeARecordBehindData => {
+                *error == TlsError::Protocol(Error::InvalidMessage(InvalidMessage::MessageTooLarge))
+            }
+        }
+    }
+}
+
+/// Whatever a peer does wrong has a name, and costs no descriptor for longer than the peer has to
+/// hear of it, also if it never ends the connection, and whoever had it keeps what is left of it.
+#[test]
+fn whatever_is_wrong_no_descriptor_is_left_though_the_peer_stays() {
+    if !own_process::enter(
+        "bad_input::whatever_is_wrong_no_descriptor_is_left_though_the_peer_stays",
+    ) {
+        return;
+    }
+    run(async {
+        for wrong in WRONG {
+            for (ours, version) in KINDS {
+                let name = match wrong {
+                    // A server asks for none.
+                    Wrong::Certificate(_) if ours == Ours::Server => continue,
+                    Wrong::Certificate(name) => name,
+                    _ => "server",
+                };
+                let case = format!("{wrong:?} to a {ours:?} of {version:?}");
+                let (socket, theirs) = sockets();
+                let mut peer = match ours {
+                    Ours::Client => {
+                        Scripted::server(theirs, scripted::server_config(version, name))
+                    }
+                    Ours::Server => Scripted::client(theirs, scripted::client_config(version)),
+                };
+                // Ours is to go, and theirs stays.
+                let before = held();
+                let wanted = (before.0 - 1, before.1);
+                let trace = Trace::default();
+                let lost = Rc::new(RefCell::new(None));
+                let kept = Rc::clone(&lost);
+                let probe = Probe::new(&trace).doing(move |call, _| {
+                    if let Call::Lost(error) = call {
+                        kept.borrow_mut().clone_from(error);
+                    }
+                });
+                let patience = match wrong {
+                    Wrong::HalfAMessage => MOMENT,
+                    _ => PATIENCE,
+                };
+                let begun = Instant::now();
+                let connecting = connect(ours, socket, probe, patience);
+                let (connected, ()) = join(connecting, wrong.speak(&mut peer, ours)).await;
+                let reason;
+                let error = match &connected {
+                    Err(error) => {
+                        assert_eq!(trace, [], "{case}");
+                        reason = CloseReason::of(error);
+                        TlsError::of(error).cloned()
+                    }
+                    Ok(transport) => {
+                        trace.until("lost InvalidData").await;
+                        let story = ["made", "data in order", "lost InvalidData"];
+                        assert_eq!(trace, story, "{case}");
+                        reason = transport.get_extra_info(ClosedBecause);
+                        lost.take().and_then(|error| TlsError::of(&error).cloned())
+                    }
+                };
+                let error = error.unwrap_or_else(|| panic!("{case}: {connected:?}"));
+                assert!(wrong.is_called(&error), "{case}: {error:?}");
+                assert_eq!(reason, Some(CloseReason::TlsFailed), "{case}");
+                while held() != wanted {
+                    let time = begun.elapsed();
+                    assert!(time < 10 * SECOND, "{case}: {:?}, not {wanted:?}", held());
+                    sleep(Duration::from_millis(1)).await.unwrap();
+                }
+                drop((connected, peer));
+            }
+        }
+    });
+}
+
+/// With hardly any time for the end.
+async fn connect(
+    ours: Ours,
+    socket: TcpStream,
+    probe: Probe,
+    patience: Duration,
+) -> io::Result<Transport> {
+    let (transport, _) = match ours {
+        Ours::Client => {
+            create_connection(move || probe, socket)
+                .ssl(client_context())
+                .server_hostname("localhost")
+                .ssl_handshake_timeout(patience)
+                .ssl_shutdown_timeout(MOMENT)
+                .await?
+        }
+        Ours::Server => {
+            connect_accepted_socket(move || probe, socket)
+                .ssl(server_context("server"))
+                .ssl_handshake_timeout(patience)
+                .ssl_shutdown_timeout(MOMENT)
+                .await?
+        }
+    };
+    Ok(transport)
+}
+
+const MOMENT: Duration = Duration::from_millis(50);
+/// A header that announces more than any record may hold.
+const TOO_LARGE: &[u8] = &[22, 3, 3, 0xff, 0xff];

@@ -3,15 +3,18 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use evloop::{
-    Server, StreamReader, StreamWriter, TlsClientContext, TlsServerContext, TlsSession,
+    Server, StreamReader, StreamWriter, TlsClientContext, TlsError, TlsServerContext, TlsSession,
     open_connection, start_server,
 };
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
-use crate::blocking::server_config;
+use crate::blocking::{client_config, server_config};
 use crate::common::folder::Folder;
 use crate::common::{run, within};
 use crate::support::{cert, client_context};
@@ -132,6 +135,46 @@ fn a_reload_that_fails_changes_nothing() {
 fn a_configuration_of_somebody_s_own_cannot_be_read_again() {
     let context = TlsServerContext::from(server_config());
     assert_eq!(context.reload().unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+/// Each of its settings: whom it trusts, and which protocol it speaks.
+#[test]
+fn a_client_s_configuration_of_somebody_s_own_is_in_force() {
+    run(async {
+        let context = TlsServerContext::builder(cert("server.pem"), cert("server.key"))
+            .alpn(["h2", "http/1.1"])
+            .build()
+            .unwrap();
+        let (server, port) = serve(&context).await;
+        let mut config = ClientConfig::clone(&client_config());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let config = Arc::new(config);
+        // The keyword argument takes it as it is, and start_tls as well.
+        let connecting = open_connection(("localhost", port)).ssl(Arc::clone(&config));
+        let (mut reader, mut writer) = connecting.await.unwrap();
+        talk(&mut reader, &writer).await;
+        let session = writer.get_extra_info(TlsSession).unwrap();
+        assert_eq!(session.alpn.as_deref(), Some(&b"http/1.1"[..]));
+        assert!(shows(&writer, "server"));
+        (reader, writer) = open_connection(("localhost", port)).await.unwrap();
+        let starting = writer.start_tls(config).server_hostname("localhost");
+        starting.await.unwrap();
+        talk(&mut reader, &writer).await;
+        let session = writer.get_extra_info(TlsSession).unwrap();
+        assert_eq!(session.alpn.as_deref(), Some(&b"http/1.1"[..]));
+        drop(writer);
+
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let connecting = open_connection(("localhost", port)).ssl(Arc::new(config));
+        let error = connecting.await.map(drop).unwrap_err();
+        let nobody = CertificateError::UnknownIssuer;
+        assert_eq!(TlsError::of(&error), Some(&TlsError::Certificate(nobody)));
+        end(server).await;
+    });
 }
 
 #[test]

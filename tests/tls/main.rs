@@ -22,6 +22,7 @@ mod bulk;
 mod contexts;
 mod cpython;
 mod curl;
+mod endings;
 mod endpoints;
 mod ends;
 mod fairness;

@@ -159,6 +159,27 @@ impl Scripted {
         }
     }
 
+    /// The same as far as somebody takes them: how many bytes that were, when nobody has taken any
+    /// more for some turns.
+    pub(crate) async fn send_what_is_taken(&mut self, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        let mut quiet = 0;
+        while quiet < 50 && sent < bytes.len() {
+            match self.socket.write(&bytes[sent..]) {
+                Ok(n) => {
+                    sent += n;
+                    quiet = 0;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    turns(1).await;
+                    quiet += 1;
+                }
+                Err(error) => panic!("the scripted peer cannot send: {error}"),
+            }
+        }
+        sent
+    }
+
     /// The same byte for byte: the loop has received each of them before the next one is sent.
     pub(crate) async fn send_slowly(&mut self, bytes: &[u8]) {
         for byte in bytes {

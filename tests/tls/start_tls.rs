@@ -182,8 +182,8 @@ fn a_reader_and_a_writer_go_on() {
 /// A handshake that never ends, one that is given up, and one that fails: the protocol is told an
 /// end, once, and nothing is left.
 #[test]
-fn cpython_114921_a_handshake_that_comes_to_nothing() {
-    if !own_process::enter("start_tls::cpython_114921_a_handshake_that_comes_to_nothing") {
+fn a_handshake_that_comes_to_nothing() {
+    if !own_process::enter("start_tls::a_handshake_that_comes_to_nothing") {
         return;
     }
     run(async {
@@ -518,6 +518,32 @@ fn a_reader_that_was_full_reads_on() {
         let (received, end) = within("the answer", peer.read_to_end()).await;
         assert_eq!(end, End::Clean);
         assert!(received == data);
+    });
+}
+
+/// A reader that is full pauses the transport above TLS, and not the one that it had before: so the
+/// peer waits, and goes on when there is room.
+#[test]
+fn cpython_152431_a_reader_that_is_full_pauses_the_new_transport() {
+    run(async {
+        let (socket, theirs) = sockets();
+        let (mut reader, mut writer) = open_connection(socket).limit(1000).await.unwrap();
+        let mut peer = Scripted::server(theirs, scripted::server_config(TLS13, "server"));
+        let starting = writer
+            .start_tls(client_context())
+            .server_hostname("localhost");
+        let (started, shaken) = join(starting.into_future(), peer.shake_hands()).await;
+        started.unwrap();
+        shaken.unwrap();
+        assert!(writer.transport().is_reading());
+        let data = pattern(20 << 20);
+        let records = peer.encrypt(&data);
+        let sent = peer.send_what_is_taken(&records).await;
+        assert!(sent < records.len(), "all was taken");
+        assert!(!writer.transport().is_reading());
+        let sending = peer.send(&records[sent..]);
+        let (received, ()) = join(reader.readexactly(data.len()), sending).await;
+        assert!(received.unwrap() == data);
     });
 }
 
