@@ -238,7 +238,7 @@ impl Play {
 impl Side {
     fn pause(&mut self) {
         self.transport.pause_reading();
-        self.paused_at.get_or_insert(self.wire.taken());
+        self.paused_at = self.paused_at.or(Some(self.wire.taken()));
     }
 
     fn resume(&mut self) {
