@@ -5,12 +5,12 @@
 //! ```
 //!
 //! Clients echo, with TLS and without, end one half, reset, read slowly, shake hands in small pieces,
-//! begin a handshake and say nothing, or garbage, or break off; meanwhile the process runs out of descriptors again and again,
-//! and gets signals. Every byte that comes back is compared. In the end there is a table, and a last
-//! line; the exit code is 1 if a byte was wrong, something has hung, a descriptor is left, or
-//! something that the table counts has never happened in 20 seconds or more; it is 2 if the
-//! arguments make no sense. On a thread beside it, simulated hosts do the same in storms that
-//! loopback does not have. A fault counts only when one side has seen its effect.
+//! begin a handshake and say nothing, or garbage, or break off; meanwhile the process runs out of
+//! descriptors again and again, and gets signals. Every byte that comes back is compared. In the end
+//! there is a table, and a last line; the exit code is 1 if a byte was wrong, something has hung, a
+//! descriptor is left, or something that the table counts has never happened in 20 seconds or more;
+//! it is 2 if the arguments make no sense. On a thread beside it, simulated hosts do the same in
+//! storms that loopback does not have. A fault counts only when one side has seen its effect.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example")]
 
 mod arguments;
@@ -22,11 +22,13 @@ mod server;
 mod simulated;
 mod tally;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,6 +64,7 @@ fn soak(arguments: &Arguments) -> io::Result<bool> {
     let tally = Arc::new(Tally::default());
     let server = Server::start(&tally)?;
     let end = Instant::now() + arguments.duration;
+    let watch = watch(arguments.duration + OVERTIME);
     let (seed, shared) = (arguments.seed, Arc::clone(&tally));
     let storms = thread::spawn(move || simulated::run(seed, end, &shared));
     let (before, after) = evloop::run(attack(arguments.seed, end, &tally, server.ports))??;
@@ -71,6 +74,7 @@ fn soak(arguments: &Arguments) -> io::Result<bool> {
     if storms.join().is_err() {
         tally.wrong("a storm has panicked".to_owned());
     }
+    drop(watch);
     // Everything happens several times a second, or at least once in three.
     if arguments.duration >= LONG {
         for row in tally.missing() {
@@ -89,6 +93,19 @@ fn soak(arguments: &Arguments) -> io::Result<bool> {
         tally.all_faults(),
     );
     Ok(mismatches + hangs + leaked == 0)
+}
+
+/// Ends the process when so much time has passed, unless what it returns is dropped before: of a
+/// loop that hangs nobody on it can tell.
+fn watch(limit: Duration) -> Sender<Infallible> {
+    let (watch, end) = channel::<Infallible>();
+    thread::spawn(move || {
+        if end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("soak: after {limit:?} it is not at its end: a loop hangs");
+            exit(1);
+        }
+    });
+    watch
 }
 
 /// Everything at once, until the time is over. What the process had before, and has afterwards.
@@ -155,6 +172,8 @@ async fn rest(before: &Usage) -> io::Result<Usage> {
     }
 }
 
+/// More than all that may be waited for when the time is over.
+const OVERTIME: Duration = Duration::from_secs(300);
 /// For connections that end by themselves.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// In so much time nothing is missing by chance, even where all is slow.
