@@ -75,7 +75,7 @@ fn soak(arguments: &Arguments) -> io::Result<bool> {
         tally.wrong("a storm has panicked".to_owned());
     }
     drop(watch);
-    // Everything happens several times a second, or at least once in three.
+    // Everything happens several times a second, or at least once in three seconds.
     if arguments.duration >= LONG {
         for row in tally.missing() {
             tally.wrong(format!("never: {row}"));

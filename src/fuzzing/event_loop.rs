@@ -35,7 +35,9 @@ fn run(simulation: &mut Simulation, program: &[u8]) -> io::Result<()> {
     let may_fall_silent = script.byte() % 2 == 1;
     let mut weather = Conditions::storm()
         .buffer(script.size().max(LEAST_BUFFER))
-        .lookup_failures(0.0);
+        .lookup_failures(0.0)
+        // All of them together must not be as long as anybody's patience.
+        .longest_jump(Duration::from_millis(100));
     if !may_fall_silent {
         weather = weather.silences(0.0);
     }

@@ -41,9 +41,8 @@ fn look_at_each_prefix(bytes: &[u8], whole: &Whole) {
         match (ProxyHeader::parse(&bytes[..end]), whole) {
             (Ok(None), _) => assert!(end < longest, "{end} bytes and no header"),
             (Ok(Some(early)), Ok(Some(late))) => assert_eq!(early, *late),
-            // It is too long as soon as it could not end in time; the end shows what else is wrong.
-            (Err(ProxyError::TooLong { .. }), Err(_)) => {}
-            (Err(early), Err(late)) => assert_eq!(early.to_string(), late.to_string()),
+            // What follows may show what else is wrong.
+            (Err(_), Err(_)) => {}
             (early, late) => panic!("after {end} bytes {early:?}, in the end {late:?}"),
         }
     }

@@ -54,8 +54,9 @@ struct Side {
     on_the_way: Vec<u8>,
     /// What came from here was changed on the way.
     tampered: bool,
-    /// How much had been taken from the wire when reading was paused.
-    paused_at: Option<usize>,
+    /// How much had been taken from the wire when reading was paused, and how much may come behind
+    /// that.
+    paused_at: Option<(usize, usize)>,
 }
 
 impl Play {
@@ -238,7 +239,13 @@ impl Play {
 impl Side {
     fn pause(&mut self) {
         self.transport.pause_reading();
-        self.paused_at = self.paused_at.or(Some(self.wire.taken()));
+        let most = match self.heard.made.get() {
+            true => 0,
+            false => MOST_OF_A_HANDSHAKE,
+        };
+        if self.paused_at.is_none() {
+            self.paused_at = Some((self.wire.taken(), most));
+        }
     }
 
     fn resume(&mut self) {
@@ -249,13 +256,15 @@ impl Side {
     /// While reading is paused no more is taken than was promised. A handshake goes on, and behind
     /// the end what comes is thrown away.
     fn look_how_much_came(&mut self) {
-        let Some(before) = self.paused_at else { return };
+        let Some((before, most)) = self.paused_at else {
+            return;
+        };
         let taken = self.wire.taken();
         if !self.heard.made.get() {
-            self.paused_at = Some(taken);
+            self.paused_at = Some((taken, most));
         } else if !self.transport.is_closing() {
             let more = taken - before;
-            assert!(more <= MOST_BEHIND_A_PAUSE, "{more} bytes behind a pause");
+            assert!(more <= most, "{more} bytes behind a pause");
         }
     }
 
@@ -382,7 +391,7 @@ impl Configs {
 const MOST_STEPS: usize = 60;
 /// In bytes: several records, few enough to be quick.
 const MOST_SAID: usize = 512 * 1024;
-/// What the end of the handshake may have brought with it, and room for two records.
-const MOST_BEHIND_A_PAUSE: usize = (64 + 34) * 1024;
+/// What the end of a handshake may bring with it, in bytes.
+const MOST_OF_A_HANDSHAKE: usize = 64 * 1024;
 /// What may wait to be sent beside what was written: a handshake, alerts, tickets.
 const SLACK: usize = 64 * 1024;

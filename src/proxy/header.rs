@@ -7,9 +7,10 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use crate::proxy::error::ProxyError;
 use crate::sys::{Address, UnixAddress};
@@ -79,10 +80,9 @@ impl ProxyHeader {
             return Ok(Self::default());
         }
         let line_end = line.len() - LINE_END.len();
-        let is_fine = |byte: &u8| byte.is_ascii_alphanumeric() || b" .:".contains(byte);
         // The parser takes a number with a plus, and a lone carriage return for a space.
         if !line[..line_end].iter().all(is_fine) {
-            return Err(malformed("a character that no header has"));
+            return Err(malformed(FOREIGN_CHARACTER));
         }
         let header = ppp::v1::Header::try_from(line).map_err(malformed)?;
         Ok(match header.addresses {
@@ -169,7 +169,7 @@ impl Extent {
         if let Some(at) = line.windows(2).position(|pair| pair == LINE_END) {
             return Ok(Self::Whole(at + LINE_END.len()));
         }
-        let missing = fewest(line).max(SHORTEST.saturating_sub(line.len()));
+        let missing = fewest(line)?.max(SHORTEST.saturating_sub(line.len()));
         if line.len() + missing > LONGEST_LINE {
             let limit = LONGEST_LINE;
             return Err(ProxyError::TooLong { limit });
@@ -197,29 +197,70 @@ impl Extent {
 }
 
 /// How many bytes are missing at least of a line that is not complete. Each field has its shortest
-/// form, so that a line is there after a few reads, and nothing behind it is read.
-fn fewest(line: &[u8]) -> usize {
-    if line.ends_with(b"\r") {
-        return 1;
-    }
-    let mut fields = line.split(|byte| *byte == b' ');
-    let (family, source) = (fields.nth(1), fields.next());
-    let shortest_address = match family {
-        Some(b"TCP4") => fewest_of_ipv4,
-        Some(b"TCP6") => fewest_of_ipv6,
-        _ => return LINE_END.len(),
+/// form, so that a line is there after a few reads, and nothing behind it is read. An error for what
+/// no bytes can make a header any more.
+fn fewest(line: &[u8]) -> Result<usize, ProxyError> {
+    let (content, ends) = match line {
+        [content @ .., b'\r'] => (content, true),
+        _ => (line, false),
     };
-    // The field that is not complete is the last one. A space is in front of each that follows.
-    let rest = match (source, fields.next(), fields.next(), fields.next()) {
-        (Some(source), None, ..) => {
-            shortest_address(source) + 1 + shortest_address(b"") + SHORTEST_PORTS
+    let mut fields = content.split(|byte| *byte == b' ').skip(1).peekable();
+    let family = fields.next().unwrap_or_default();
+    let is_whole = ends || fields.peek().is_some();
+    let is_v4 = match family {
+        b"TCP4" if is_whole => true,
+        b"TCP6" if is_whole => false,
+        // Whatever follows that word has no meaning.
+        b"UNKNOWN" if is_whole => return Ok(LINE_END.len() - usize::from(ends)),
+        begun if !is_whole && FAMILY_NAMES.iter().any(|name| name.starts_with(begun)) => {
+            return Ok(LINE_END.len());
         }
-        (_, Some(destination), None, _) => shortest_address(destination) + SHORTEST_PORTS,
-        (_, _, Some(port), None) => usize::from(port.is_empty()) + SHORTEST_PORTS / 2,
-        (_, _, _, Some(port)) => usize::from(port.is_empty()),
-        (None, ..) => 0,
+        _ => return Err(malformed("an unknown family")),
     };
-    rest + LINE_END.len()
+    if !content.iter().all(is_fine) {
+        return Err(malformed(FOREIGN_CHARACTER));
+    }
+    let is_address = if is_v4 {
+        is::<Ipv4Addr>
+    } else {
+        is::<Ipv6Addr>
+    };
+    let shortest_address = if is_v4 {
+        fewest_of_ipv4
+    } else {
+        fewest_of_ipv6
+    };
+    let mut begun = 0;
+    for is_right in [is_address, is_address, is::<u16>, is::<u16>] {
+        let Some(field) = fields.next() else { break };
+        if fields.peek().is_none() && !ends {
+            // This one is not complete. A space is in front of each that follows.
+            let rest = match begun {
+                0 => shortest_address(field) + 1 + shortest_address(b"") + SHORTEST_PORTS,
+                1 => shortest_address(field) + SHORTEST_PORTS,
+                2 => usize::from(field.is_empty()) + SHORTEST_PORTS / 2,
+                _ => usize::from(field.is_empty()),
+            };
+            return Ok(rest + LINE_END.len());
+        }
+        if !is_right(field) {
+            return Err(malformed("a field that is no address, or no port"));
+        }
+        begun += 1;
+    }
+    match (begun, ends, fields.next()) {
+        (4, true, None) => Ok(1),
+        _ => Err(malformed("it has not two addresses and two ports")),
+    }
+}
+
+/// Whether a field is what it should be.
+fn is<T: FromStr>(field: &[u8]) -> bool {
+    std::str::from_utf8(field).is_ok_and(|text| text.parse::<T>().is_ok())
+}
+
+fn is_fine(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b" .:".contains(byte)
 }
 
 /// A digit for each of the four numbers, and the dots between them.
@@ -264,6 +305,7 @@ fn malformed(why: impl fmt::Display) -> ProxyError {
     ProxyError::Malformed(why.replace('\r', "\\r").replace('\n', "\\n"))
 }
 
+const FOREIGN_CHARACTER: &str = "a character that no header has";
 const PREFIX: &[u8] = b"PROXY ";
 const LINE_END: &[u8] = b"\r\n";
 /// `PROXY UNKNOWN` and the end of its line.
@@ -280,6 +322,8 @@ const LENGTH: usize = 14;
 /// The length of what is always there.
 const FIXED: usize = 16;
 const VERSION: u8 = 2;
+/// Those of version 1.
+const FAMILY_NAMES: [&[u8]; 3] = [b"TCP4", b"TCP6", b"UNKNOWN"];
 /// Streams over IPv4, IPv6 and unix sockets, or nothing known.
 const FAMILIES: [u8; 4] = [0x00, 0x11, 0x21, 0x31];
 /// Version 2, and the proxy speaks for itself.

@@ -21,12 +21,13 @@ impl StreamWriter {
     /// is done. Mirrors `StreamWriter.start_tls`.
     ///
     /// The context says which side we are; asyncio concludes it from how the stream was made. What
-    /// was written is drained first, within the time that a handshake has. Do not read meanwhile: what comes belongs to the handshake.
-    /// Bytes that were received and not read (a client may send its first message together with the
-    /// command that asks for TLS) are taken for the beginning of the handshake by a server. A client
-    /// refuses them: it speaks first, so somebody has put them in.
+    /// was written is drained first, for which there is as much time as for the handshake behind it.
+    /// Do not read meanwhile: what comes belongs to the handshake. Bytes that were received and not
+    /// read (a client may send its first message together with the command that asks for TLS) are
+    /// taken for the beginning of the handshake by a server. A client refuses them: it speaks first,
+    /// so somebody has put them in.
     ///
-    /// Dropping the future closes the connection.
+    /// Dropping the future ends the connection at once.
     ///
     /// ```
     /// use std::io;
@@ -78,7 +79,7 @@ impl StartStreamTls<'_> {
         let is_client = upgrade.is_client();
         let limit = upgrade.times.handshake();
         let prepared = upgrade.prepare(&handle).await?;
-        let given_up = CloseOnDrop::new(&transport);
+        let given_up = CloseOnDrop::aborting(&transport);
         let Ok(drained) = timeout(limit, writer.drain()).await else {
             transport.abort();
             return Err(TlsError::HandshakeTimeout(limit).into_io(true));

@@ -111,6 +111,9 @@ impl World {
         for travelling in held.unwrap_or_default() {
             self.arrive(travelling);
         }
+        for id in self.between(one, other) {
+            self.ask_for_room(id);
+        }
     }
 
     /// A packet has not arrived. What has to be acknowledged is sent again and again, for a while.
@@ -123,11 +126,21 @@ impl World {
         }
     }
 
-    /// Whoever waits for room asks for it again and again, and gives up, too, if nobody answers.
+    /// Whoever waits for room asks for it again and again: it gives up, too, if nobody answers, and
+    /// where nobody knows of the connection any more it is told so.
     pub(super) fn ask_for_room(&mut self, id: SocketId) {
-        let is_blocked = self.sockets.get(&id).is_some_and(|socket| socket.blocked);
-        if is_blocked && self.is_cut_off(id) {
+        let Some(socket) = self.sockets.get(&id).filter(|socket| socket.blocked) else {
+            return;
+        };
+        let (host, far, is_unix) = (socket.host, socket.far, socket.is_unix());
+        let is_left = socket
+            .peer
+            .is_some_and(|peer| !self.sockets.contains_key(&peer));
+        if self.is_cut_off(id) {
             self.begin_to_wait(id);
+        } else if is_left && !is_unix {
+            let there_and_back = self.delay(host, far) + self.delay(far, host);
+            self.schedule_in(there_and_back, Happening::Reset(id));
         }
     }
 

@@ -191,7 +191,11 @@ impl World {
                 self.sockets.remove(&id);
                 peer.and_then(|peer| self.sockets.remove(&peer));
             }
-            _ => drop(self.sockets.remove(&id)),
+            _ => {
+                self.sockets.remove(&id);
+                // It may wait for room that nobody makes any more.
+                peer.into_iter().for_each(|peer| self.ask_for_room(peer));
+            }
         }
     }
 

@@ -229,17 +229,16 @@ impl TlsCore {
                 return None;
             }
             let mut left = 0;
-            engine.offer_records(|pieces| {
-                let sent = lower.send_pieces(pieces);
-                left = pieces.iter().map(|piece| piece.len()).sum::<usize>() - sent;
-                sent
-            });
-            let mut records = Vec::new();
-            if engine.has_records() {
-                // It may have to wait for long, so it gets no more room than it needs.
-                records = self.lower.agenda().spares().take(left);
-                engine.take_records(&mut records);
+            while left == 0 && engine.has_records() {
+                engine.offer_records(|pieces| {
+                    let sent = lower.send_pieces(pieces);
+                    left = pieces.iter().map(|piece| piece.len()).sum::<usize>() - sent;
+                    sent
+                });
             }
+            // It may have to wait for long, so it gets no more room than it needs.
+            let mut records = Vec::with_capacity(left);
+            engine.take_records(&mut records);
             Some(records)
         });
         match records.flatten() {

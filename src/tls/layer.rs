@@ -218,7 +218,8 @@ impl Stream for TlsStream {
                 return Ok(bytes.len());
             }
         }
-        let bytes = &bytes[..bytes.len().min(AT_ONCE)];
+        // Less than that is encrypted and not sent.
+        let bytes = &bytes[..bytes.len().min(AT_ONCE - core.encrypted.get())];
         match core.engine.lend(|engine| engine.write(bytes)) {
             Some(Ok(())) => {}
             Some(Err(error)) => {

@@ -400,18 +400,16 @@ fn what_was_written_before_has_the_time_of_a_handshake_to_leave() {
 }
 
 #[test]
-fn whoever_gives_up_before_the_handshake_begins_closes_the_connection() {
+fn whoever_gives_up_before_the_handshake_begins_ends_the_connection() {
     run(async {
-        let (_reader, mut writer, peer) = congested().await;
+        // It goes on to take nothing.
+        let (_reader, mut writer, _peer) = congested().await;
         let upgrade = writer
             .start_tls(client_context())
             .server_hostname("localhost");
         let given_up = timeout(Duration::from_millis(20), upgrade.into_future()).await;
         assert!(given_up.is_err());
         assert!(writer.is_closing());
-        // What was written before leaves before the end, in the clear.
-        let received = in_thread(move || peer.receive_all()).await;
-        assert!(received.iter().all(|byte| *byte == b'-'));
         within("the end", writer.wait_closed()).await.unwrap();
     });
 }
