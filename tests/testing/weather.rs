@@ -181,3 +181,36 @@ fn what_only_takes_time_is_got_over() {
     let jumped = day(Conditions::new().clock_jumps(1.0), 100);
     assert!(jumped.outcome.is_ok() && jumped.tally.clock_jumps > 0);
 }
+
+/// The client has seen an end that nobody sent, so what the server sends is answered with a reset, and
+/// the server forgets the connection. The client still has bytes for which there is no room: its
+/// system asks for room, and hears that there is no such connection.
+#[test]
+fn who_is_blocked_at_a_peer_that_has_forgotten_the_connection_is_told() {
+    for seed in 0..20 {
+        let mut simulation = Simulation::new(seed);
+        let (server, client) = (simulation.host("server"), simulation.host("client"));
+        let weather = Conditions::new().half_closes(1.0).buffer(1000);
+        simulation.network().set_conditions(weather).unwrap();
+        // Reads nothing that is not there at once, and answers late.
+        let handler = |_reader: StreamReader, writer: StreamWriter| async move {
+            writer.transport().pause_reading();
+            sleep(Duration::from_secs(10)).await?;
+            writer.write(b"late");
+            sleep(Duration::from_secs(10)).await?;
+            writer.write(b"later");
+            writer.drain().await
+        };
+        let listen = start_server(handler, ("10.0.0.1", 7)).limit(1);
+        let listening = simulation.run_until_complete(&server, listen);
+        drop(listening.unwrap().unwrap());
+        let end = simulation.run_until_complete(&client, async {
+            let (_reader, writer) = open_connection(("10.0.0.1", 7)).await?;
+            writer.write(vec![7; 100_000]);
+            writer.close();
+            writer.wait_closed().await
+        });
+        assert!(end.unwrap().is_err(), "{seed}: not all of it is taken");
+        assert!(simulation.now() < Duration::from_secs(60), "{seed}");
+    }
+}
