@@ -1,7 +1,9 @@
-//! A program with which a test talks: what it is told, and everything that it prints, in its order.
+//! A program with which a test talks: what it is told, and everything that it prints. Each of its
+//! outputs has an order of its own; a line of one may come while half a line of the other is there.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -14,8 +16,10 @@ pub(crate) struct Talk {
     child: Child,
     stdin: Option<ChildStdin>,
     heard: Arc<Heard>,
-    /// What stands before this in the text was seen.
-    seen: usize,
+    /// What stands before this in each output was seen.
+    seen: [usize; OUTPUTS],
+    /// Where something was seen last.
+    last: usize,
 }
 
 /// What a program printed, on both of its outputs.
@@ -27,7 +31,7 @@ struct Heard {
 
 #[derive(Default)]
 struct Text {
-    bytes: Vec<u8>,
+    outputs: [Vec<u8>; OUTPUTS],
     /// How many of its outputs have ended.
     ended: usize,
 }
@@ -43,13 +47,14 @@ impl Talk {
             .spawn();
         let mut child = child.unwrap_or_else(|error| panic!("cannot start {program}: {error}"));
         let heard = Arc::new(Heard::default());
-        heard.listen(child.stdout.take().expect("a pipe"));
-        heard.listen(child.stderr.take().expect("a pipe"));
+        heard.listen(0, child.stdout.take().expect("a pipe"));
+        heard.listen(1, child.stderr.take().expect("a pipe"));
         Self {
             stdin: child.stdin.take(),
             child,
             heard,
-            seen: 0,
+            seen: [0; OUTPUTS],
+            last: 0,
         }
     }
 
@@ -70,10 +75,15 @@ impl Talk {
 
     /// Waits until it has printed `text`, behind what was waited for before. What stands between.
     pub(crate) async fn see(&mut self, text: &str) -> String {
+        self.see_in(0..OUTPUTS, text).await
+    }
+
+    async fn see_in(&mut self, outputs: Range<usize>, text: &str) -> String {
         let (heard, seen, wanted) = (Arc::clone(&self.heard), self.seen, text.to_owned());
-        match in_thread(move || heard.find(seen, wanted.as_bytes())).await {
-            Ok((before, next)) => {
-                self.seen = next;
+        match in_thread(move || heard.find(outputs, seen, wanted.as_bytes())).await {
+            Ok((before, output, next)) => {
+                self.seen[output] = next;
+                self.last = output;
                 before
             }
             Err(transcript) => panic!("{text:?} was never printed:\n{transcript}"),
@@ -83,7 +93,7 @@ impl Talk {
     /// Waits for the address that it prints behind `text`, with a newline behind it.
     pub(crate) async fn see_address(&mut self, text: &str) -> SocketAddr {
         self.see(text).await;
-        let address = self.see("\n").await;
+        let address = self.see_in(self.last..self.last + 1, "\n").await;
         address.trim().parse().expect("an address")
     }
 
@@ -116,13 +126,13 @@ impl Drop for Talk {
 }
 
 impl Heard {
-    fn listen(self: &Arc<Self>, mut output: impl Read + Send + 'static) {
+    fn listen(self: &Arc<Self>, number: usize, mut output: impl Read + Send + 'static) {
         let heard = Arc::clone(self);
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(size @ 1..) = output.read(&mut buffer) {
                 let mut text = heard.so_far.lock().expect("the text");
-                text.bytes.extend_from_slice(&buffer[..size]);
+                text.outputs[number].extend_from_slice(&buffer[..size]);
                 heard.changed.notify_all();
             }
             heard.so_far.lock().expect("the text").ended += 1;
@@ -130,16 +140,23 @@ impl Heard {
         });
     }
 
-    /// What stands between `from` and `wanted`, and where the latter ends. Everything, if it never
-    /// comes.
-    fn find(&self, from: usize, wanted: &[u8]) -> Result<(String, usize), String> {
+    /// What stands between `from` and `wanted` in one of the outputs, in which, and where the latter
+    /// ends. Everything, if it never comes.
+    fn find(
+        &self,
+        outputs: Range<usize>,
+        from: [usize; OUTPUTS],
+        wanted: &[u8],
+    ) -> Result<(String, usize, usize), String> {
         self.wait(|text| {
-            let rest = &text.bytes[from..];
-            let at = rest
-                .windows(wanted.len())
-                .position(|window| window == wanted)?;
-            let before = String::from_utf8_lossy(&rest[..at]).into_owned();
-            Some((before, from + at + wanted.len()))
+            outputs.clone().find_map(|output| {
+                let rest = &text.outputs[output][from[output]..];
+                let at = rest
+                    .windows(wanted.len())
+                    .position(|window| window == wanted)?;
+                let before = String::from_utf8_lossy(&rest[..at]).into_owned();
+                Some((before, output, from[output] + at + wanted.len()))
+            })
         })
     }
 
@@ -162,7 +179,7 @@ impl Heard {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if text.ended == OUTPUTS || left.is_zero() {
-                return Err(String::from_utf8_lossy(&text.bytes).into_owned());
+                return Err(String::from_utf8_lossy(&text.outputs.concat()).into_owned());
             }
             text = self.changed.wait_timeout(text, left).expect("the text").0;
         }
