@@ -11,6 +11,7 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new() -> io::Result<Self> {
+        // The system puts letters of its own in the place of the last six.
         let template = env::temp_dir().join("evloop-bench-XXXXXX");
         Ok(Self(nix::unistd::mkdtemp(&template)?))
     }

@@ -3,7 +3,8 @@
 //! Owns: the target `event_loop`. Why: what the parts do right by themselves they may do wrong
 //! together, and the fuzzer sees which decision leads to code that no other did. Invariants: what is
 //! received is what was sent, from its beginning on, and all of it where the end is good; where nobody
-//! falls silent every wait ends; whoever closes everything has nothing left. asyncio's counterpart: none.
+//! falls silent every wait ends; whoever closes everything has nothing left. asyncio's counterpart:
+//! none.
 
 use std::cell::Cell;
 use std::io;

@@ -230,12 +230,12 @@ fn fewest(line: &[u8]) -> Result<usize, ProxyError> {
     } else {
         fewest_of_ipv6
     };
-    let mut begun = 0;
+    let mut complete = 0;
     for is_right in [is_address, is_address, is::<u16>, is::<u16>] {
         let Some(field) = fields.next() else { break };
         if fields.peek().is_none() && !ends {
             // This one is not complete. A space is in front of each that follows.
-            let rest = match begun {
+            let rest = match complete {
                 0 => shortest_address(field) + 1 + shortest_address(b"") + SHORTEST_PORTS,
                 1 => shortest_address(field) + SHORTEST_PORTS,
                 2 => usize::from(field.is_empty()) + SHORTEST_PORTS / 2,
@@ -246,9 +246,9 @@ fn fewest(line: &[u8]) -> Result<usize, ProxyError> {
         if !is_right(field) {
             return Err(malformed("a field that is no address, or no port"));
         }
-        begun += 1;
+        complete += 1;
     }
-    match (begun, ends, fields.next()) {
+    match (complete, ends, fields.next()) {
         (4, true, None) => Ok(1),
         _ => Err(malformed("it has not two addresses and two ports")),
     }

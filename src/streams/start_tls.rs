@@ -81,7 +81,6 @@ impl StartStreamTls<'_> {
         let prepared = upgrade.prepare(&handle).await?;
         let given_up = CloseOnDrop::aborting(&transport);
         let Ok(drained) = timeout(limit, writer.drain()).await else {
-            transport.abort();
             return Err(TlsError::HandshakeTimeout(limit).into_io(true));
         };
         given_up.disarm();

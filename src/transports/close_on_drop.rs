@@ -1,8 +1,8 @@
 //! Whoever gives up while a connection is on its way.
 //!
 //! Owns: [`CloseOnDrop`]. Why: a future that is dropped has no transport to close, and nobody else
-//! has it yet. Invariants: dropped, it ends the connection; disarmed, it does nothing. asyncio's counterpart:
-//! the `except: transport.close(); raise` around the wait for a new connection.
+//! has it yet. Invariants: dropped, it ends the connection; disarmed, it does nothing. asyncio's
+//! counterpart: the `except: transport.close(); raise` around the wait for a new connection.
 
 use crate::transports::contract::Transport;
 

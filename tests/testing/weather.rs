@@ -192,7 +192,7 @@ fn who_is_blocked_at_a_peer_that_has_forgotten_the_connection_is_told() {
         let (server, client) = (simulation.host("server"), simulation.host("client"));
         let weather = Conditions::new().half_closes(1.0).buffer(1000);
         simulation.network().set_conditions(weather).unwrap();
-        // Reads nothing that is not there at once, and answers late.
+        // Reads next to nothing, and answers late.
         let handler = |_reader: StreamReader, writer: StreamWriter| async move {
             writer.transport().pause_reading();
             sleep(Duration::from_secs(10)).await?;
