@@ -13,6 +13,7 @@ use crate::pairs::{KINDS, Ours, pair, scripted};
 use crate::probe::{Call, Probe};
 use crate::scripted;
 use crate::scripted::{End, Scripted, TLS12, TLS13};
+use crate::support::Small;
 
 /// Every byte of the handshake, of the data and of the goodbye comes alone.
 #[test]
@@ -310,27 +311,12 @@ fn a_handshake_message_that_is_large_or_too_large() {
 /// it, and in as many as it needs otherwise.
 #[test]
 fn a_protocol_with_a_buffer_of_its_own() {
-    struct Small {
-        buffer: [u8; 7],
-        received: Rc<RefCell<Vec<u8>>>,
-    }
-    impl evloop::BufferedProtocol for Small {
-        fn get_buffer(&mut self, _: Option<usize>) -> &mut [u8] {
-            &mut self.buffer
-        }
-        fn buffer_updated(&mut self, size: usize) {
-            let mut received = self.received.borrow_mut();
-            received.extend_from_slice(&self.buffer[..size]);
-        }
-    }
     run(async {
         for (ours, version) in KINDS {
             let received = Rc::new(RefCell::new(Vec::new()));
             let (transport, mut peer) = pair(ours, version, Probe::new(&Trace::default())).await;
-            let protocol: Rc<RefCell<dyn Protocol>> = Rc::new(RefCell::new(Small {
-                buffer: [0; 7],
-                received: Rc::clone(&received),
-            }));
+            let protocol: Rc<RefCell<dyn Protocol>> =
+                Rc::new(RefCell::new(Small::<7>::new(&received)));
             transport.set_protocol(protocol);
             let data = pattern(100_000);
             peer.write(&data).await;

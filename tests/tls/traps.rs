@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use evloop::{
-    BufferedProtocol, CloseReason, ClosedBecause, LoopHandle, Protocol, StreamReader, StreamWriter,
-    Transport, connect_accepted_socket, create_server, get_running_loop, open_connection,
-    start_server,
+    CloseReason, ClosedBecause, LoopHandle, Protocol, StreamReader, StreamWriter, Transport,
+    connect_accepted_socket, create_server, get_running_loop, open_connection, start_server,
 };
 use futures::future::join;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -24,7 +23,7 @@ use crate::common::{pattern, run, turns, within};
 use crate::pairs::{KINDS, Ours, address_of, pair, scripted, sockets};
 use crate::probe::{Call, Probe, block};
 use crate::scripted::{self, End, Scripted, TLS12, TLS13};
-use crate::support::{client_context, server_context};
+use crate::support::{Small, client_context, server_context};
 
 fn reason(transport: &Transport) -> Option<CloseReason> {
     transport.get_extra_info(ClosedBecause)
@@ -271,27 +270,12 @@ fn cpython_127656_writelines_looks_at_the_marks_under_tls() {
 /// Plaintext stayed in the engine while the consumer's buffer was small, and no event told of it.
 #[test]
 fn rustls_2382_a_small_buffer_behind_many_records_at_once() {
-    struct Small {
-        buffer: [u8; 16],
-        received: Rc<RefCell<Vec<u8>>>,
-    }
-    impl BufferedProtocol for Small {
-        fn get_buffer(&mut self, _: Option<usize>) -> &mut [u8] {
-            &mut self.buffer
-        }
-        fn buffer_updated(&mut self, size: usize) {
-            let mut received = self.received.borrow_mut();
-            received.extend_from_slice(&self.buffer[..size]);
-        }
-    }
     run(async {
         for (ours, version) in KINDS {
             let received = Rc::new(RefCell::new(Vec::new()));
             let (transport, mut peer) = pair(ours, version, Probe::new(&Trace::default())).await;
-            let protocol: Rc<RefCell<dyn Protocol>> = Rc::new(RefCell::new(Small {
-                buffer: [0; 16],
-                received: Rc::clone(&received),
-            }));
+            let protocol: Rc<RefCell<dyn Protocol>> =
+                Rc::new(RefCell::new(Small::<16>::new(&received)));
             transport.set_protocol(protocol);
             // The last of them ends before, at and behind where a receive does.
             for size in (50_000..=80_000).step_by(1000) {
